@@ -1,0 +1,64 @@
+# make demo: from a fresh checkout to a report. make test: everything that must hold.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check \
+	--constraint constraints.txt --editable
+PINS := pyproject.toml constraints.txt
+
+.PHONY: help demo test setup docs bench clean
+
+help:
+	@echo "make demo    install into $(VENV), run the bundled example, say where its report is"
+	@echo "make test    format, lint, types, import layers, tests with coverage"
+	@echo "make setup   install for development"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make bench   time one training step against dense PyTorch"
+	@echo "make clean   remove everything made here, $(VENV) included"
+	@echo "PYTHON=...   choose the Python (3.11 or newer) that $(VENV) is made with"
+
+demo: $(VENV)/.run
+	$(BIN)/scarce run pbmc68k_reduced --labels bulk_labels --out demo-run --force
+	@echo "Report: $(CURDIR)/demo-run/report.html"
+
+test: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n auto --cov --cov-report=term
+
+setup: $(VENV)/.dev
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
+
+bench: $(VENV)/.run
+	$(BIN)/python -m benchmarks.train_step
+
+clean:
+	rm -rf $(VENV) build demo-run dist docs/_build docs/generated
+	rm -rf .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "scarce needs Python 3.11 or newer; '$(PYTHON)' is not." \
+			"Name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Stamps: nothing is installed again until what should be installed changes.
+$(VENV)/.run: $(PINS) | $(BIN)/python
+	@echo "Installing scarce into $(VENV); the first time this takes a few minutes."
+	@$(INSTALL) .
+	@touch $@
+
+$(VENV)/.dev: $(PINS) | $(BIN)/python
+	@echo "Installing scarce and its development tools into $(VENV)."
+	@$(INSTALL) '.[dev]'
+	@touch $(VENV)/.run $@
+
+$(VENV)/.docs: $(PINS) | $(BIN)/python
+	@echo "Installing scarce and Sphinx into $(VENV)."
+	@$(INSTALL) '.[docs]'
+	@touch $(VENV)/.run $@
