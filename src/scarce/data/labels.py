@@ -1,0 +1,106 @@
+"""Labels of cells from a table with one line per barcode."""
+
+import re
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scarce import check
+from scarce.data import table
+from scarce.errors import InputError
+
+__all__ = ["read_labels"]
+
+_PREFERRED = (
+    "celltype",
+    "label",
+    "annotation",
+    "type",
+    "identity",
+    "ident",
+    "cluster",
+    "leiden",
+    "louvain",
+)
+"""Names of label columns, best first; case, punctuation and a plural s do not matter."""
+
+_NO_LABEL = ("", "NA", "NaN", "nan")
+
+
+def read_labels(path: str | PathLike[str], cells: check.Names) -> tuple[pd.Series, str]:
+    """Read a label for each cell.
+
+    Parameters
+    ----------
+    path
+        Table (``.csv`` or ``.tsv``, with or without ``.gz``). The column that has most of
+        `cells` holds the barcodes. The column called cell type, label, annotation, type,
+        identity, cluster, Leiden or Louvain, in this order, holds the labels; any other name
+        is fine if there is one such column only.
+    cells
+        Barcodes of the cells that need a label: those left after quality control.
+
+    Returns
+    -------
+    Labels as strings, indexed by `cells` in their order, and the name of their column.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no table, no column has barcodes or labels, a barcode has two
+        labels, or a cell has none.
+    """
+    path = Path(path).expanduser()
+    frame = _frame(path, cells)
+    barcodes = _barcode_position(frame, cells)
+    column = _label_position(frame, barcodes, path.name)
+    names, found = frame.iloc[:, barcodes], frame.iloc[:, column]
+    found = found.set_axis(pd.Index(names)).where(~found.isin(_NO_LABEL).to_numpy())
+    title = str(frame.columns[column])
+    return check.labels(found, cells, source=path.name).rename(title), title
+
+
+def _frame(path: Path, cells: check.Names) -> pd.DataFrame:
+    """Read all fields as text; a first line that names a cell is data, not a header."""
+    if not path.is_file():
+        raise InputError(f"labels must be in an existing file; found none at {path}.")
+    try:
+        header, *rows = table.lines(path)
+        frame = pd.DataFrame(rows, columns=header, dtype=str)
+    except (EOFError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path.name} must be a table of barcodes and labels; found: {error}."
+        ) from error
+    if set(header) & set(cells):
+        frame = pd.DataFrame([header, *rows], dtype=str)
+        frame.columns = pd.Index([f"column {i + 1}" for i in range(len(header))])
+    if frame.shape[1] < 2 or frame.empty:
+        raise InputError(
+            f"labels must be in a table with a column of barcodes and one of labels; found "
+            f"{frame.shape[1]} columns and {len(frame)} lines in {path.name}."
+        )
+    return frame
+
+
+def _barcode_position(frame: pd.DataFrame, cells: check.Names) -> int:
+    """Return the position of the column that has most of the cells."""
+    wanted = set(cells)
+    matches = [len(wanted.intersection(column)) for _, column in frame.items()]
+    return int(np.argmax(matches))
+
+
+def _label_position(frame: pd.DataFrame, barcodes: int, source: str) -> int:
+    others = [i for i in range(frame.shape[1]) if i != barcodes]
+    plain = {i: re.sub(r"[^a-z]", "", str(frame.columns[i]).lower()).rstrip("s") for i in others}
+    exact = [i for name in _PREFERRED for i in others if plain[i] == name]
+    similar = [i for name in _PREFERRED for i in others if name in plain[i]]
+    for candidates in (exact, similar, others if len(others) == 1 else []):
+        if candidates:
+            return candidates[0]
+    listed = ", ".join(repr(str(frame.columns[i])) for i in others)
+    raise InputError(
+        f"labels must be in a column that can be told from the others; found {listed} in {source}. "
+        "Call it cell_type."
+    )
