@@ -1,0 +1,305 @@
+r"""What the models are made of: gene-sized layers, stacks, samplers and KL divergences."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scarce.sparse.batches import Batch
+from scarce.sparse.ops import gram, linear, squared_error
+
+__all__ = [
+    "Body",
+    "GeneLayers",
+    "Loss",
+    "Network",
+    "gaussian_kl",
+    "gaussian_sample",
+    "ramp",
+    "soft_gate",
+    "spike_and_slab_kl",
+]
+
+Noise = Literal["unit", "per_gene"]
+
+_LOG_2PI = math.log(2 * math.pi)
+_LEAST_VARIANCE = 0.01
+"""Floor of a gene's noise variance: a gene absent from the training cells must not make one
+held-out cell that has it infinitely surprising. One count is about 1.8 on the log scale."""
+
+
+class Loss(NamedTuple):
+    """What a model minimises on one batch, in nats (or squared error) per cell."""
+
+    total: Float[Tensor, ""]
+    """The sum of the terms."""
+    terms: dict[str, Float[Tensor, ""]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Shape of the encoder and, mirrored, of the decoder.
+
+    Parameters
+    ----------
+    n_hidden
+        Widths from the genes inwards.
+    normalise
+        Layer normalisation before each activation.
+    first_linear
+        No activation after the first layer, as in the course report: two linear maps in a
+        row, one map of rank ``n_hidden[0]``.
+    input_dropout
+        Share of the nonzero inputs hidden from the encoder in each training step.
+    noise
+        ``"unit"``: plain squared error. ``"per_gene"``: Gaussian likelihood with a learned
+        variance per gene, so that beta = 1 is the evidence lower bound.
+    """
+
+    n_hidden: tuple[int, ...] = (128, 128)
+    normalise: bool = True
+    first_linear: bool = False
+    input_dropout: float = 0.1
+    noise: Noise = "per_gene"
+
+
+class GeneLayers(nn.Module):
+    """The first and the last layer of an autoencoder: the two as long as the gene list.
+
+    Both live in one table ``[W_in | W_out | b_out]`` of shape (G, n_in + n_out + 1), so that
+    one sparse product reads the cells for both, and one goes back.
+
+    Parameters
+    ----------
+    n_genes
+        G.
+    n_in, n_out
+        Widths of the encoder's first and the decoder's last hidden layer.
+    """
+
+    def __init__(self, n_genes: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.n_in = n_in
+        self.table = nn.Parameter(torch.zeros(n_genes, n_in + n_out + 1))
+        self.bias = nn.Parameter(torch.zeros(n_in))
+        with torch.no_grad():
+            self.table[:, :n_in].uniform_(-1, 1).mul_(n_genes**-0.5)
+            self.table[:, n_in:-1].uniform_(-1, 1).mul_(n_out**-0.5)
+
+    def first(self, x: Batch) -> Float[Tensor, "cells n_in"]:
+        """Return the encoder's first pre-activation."""
+        return linear(x, self.table[:, : self.n_in]) + self.bias
+
+    def last(self, h: Float[Tensor, "cells n_out"]) -> Float[Tensor, "cells genes"]:
+        """Return the decoder's output: a dense array, for reconstructions only."""
+        return h @ self.table[:, self.n_in : -1].T + self.table[:, -1]
+
+    def read(
+        self, x: Batch, weight: Float[Tensor, "genes"] | None = None
+    ) -> tuple[Float[Tensor, "cells n_in"], Callable[[Tensor], Float[Tensor, ""]]]:
+        r"""Read a batch once, for the encoder and for the loss.
+
+        Parameters
+        ----------
+        x
+            B cells.
+        weight
+            Weight of each gene's squared error, shape (G,); one where not given.
+
+        Returns
+        -------
+        The encoder's first pre-activation, shape (B, n_in), and a function of the decoder's
+        last hidden layer, shape (B, n_out), that returns the batch's squared error.
+        """
+        if isinstance(x, Tensor):
+            return self.first(x), lambda h: _dense_error(self.last(h), x, weight)
+        v = self.table[:, self.n_in :]
+        if weight is None:
+            product = linear(x, self.table)
+            v_gram = gram(v)
+            squares = x.values.square().sum()
+        else:
+            weighted = v * weight[:, None]
+            product = linear(x, torch.cat([self.table[:, : self.n_in], weighted], 1))
+            v_gram = v.T @ weighted
+            squares = x.gene_sums(x.values.square()) @ weight
+        hidden, cross = product[:, : self.n_in], product[:, self.n_in :]
+        return hidden + self.bias, lambda h: squared_error(_with_ones(h), cross, v_gram, squares)
+
+
+def _dense_error(x_hat: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
+    squares = (x_hat - x).square()
+    return squares.sum() if weight is None else (squares.sum(0) @ weight)
+
+
+def _with_ones(h: Tensor) -> Tensor:
+    return F.pad(h, (0, 1), value=1.0)
+
+
+class Body(nn.Module):
+    r"""Everything the models share; they differ in the head between encoder and decoder.
+
+    Reconstruction loss per cell, with SSE the squared error and :math:`s_g` the variance:
+    ``unit``: :math:`\mathrm{SSE}`; ``per_gene``:
+    :math:`\sum_g \mathrm{SSE}_g / (2 s_g) + \tfrac12 \log 2\pi s_g`.
+
+    Parameters
+    ----------
+    n_genes, n_latent
+        G and J.
+    network
+        Widths and options.
+    """
+
+    def __init__(self, n_genes: int, n_latent: int, network: Network) -> None:
+        super().__init__()
+        widths = network.n_hidden
+        self.dropout = network.input_dropout
+        self.ends = GeneLayers(n_genes, n_in=widths[0], n_out=widths[0])
+        first = [] if network.first_linear else _activation(widths[0], network)
+        self.encoder = nn.Sequential(*first, *_stack(widths, network))
+        self.decoder = nn.Sequential(*_stack((n_latent, *widths[::-1]), network))
+        self.n_features = widths[-1]
+        self.log_variance = (
+            nn.Parameter(torch.zeros(n_genes)) if network.noise == "per_gene" else None
+        )
+
+    def start_from(self, mean: Float[Tensor, "genes"], variance: Float[Tensor, "genes"]) -> None:
+        """Begin at the gene-mean model: output bias and noise as in the training cells."""
+        with torch.no_grad():
+            self.ends.table[:, -1] = mean
+            if self.log_variance is not None:
+                self.log_variance.copy_(variance.clamp_min(_LEAST_VARIANCE).log())
+
+    def features(self, x: Batch) -> Float[Tensor, "cells features"]:
+        """Return the encoder's last hidden layer."""
+        return self.encoder(self.ends.first(x))  # type: ignore[no-any-return]
+
+    def read(
+        self, x: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "cells features"], Callable[[Tensor], Float[Tensor, ""]]]:
+        """Return the features, and the reconstruction loss per cell as a function of z."""
+        log_variance = None
+        if self.log_variance is not None:
+            log_variance = self.log_variance.clamp_min(math.log(_LEAST_VARIANCE))
+        hidden, error = self.ends.read(x, None if log_variance is None else (-log_variance).exp())
+        if self.training and self.dropout > 0:
+            hidden = self.ends.first(drop(x, self.dropout, generator))
+
+        def reconstruction(z: Tensor) -> Tensor:
+            per_cell = error(self.decoder(z)) / x.shape[0]
+            if log_variance is None:
+                return per_cell
+            return 0.5 * (per_cell + (log_variance + _LOG_2PI).sum())
+
+        return self.encoder(hidden), reconstruction
+
+    def decode(self, z: Float[Tensor, "cells latent"]) -> Float[Tensor, "cells genes"]:
+        """Return the expected expression, dense."""
+        return self.ends.last(self.decoder(z))
+
+
+def drop(x: Batch, share: float, generator: torch.Generator) -> Batch:
+    """Set a random share of the nonzero entries to zero and scale up the rest."""
+    values = x if isinstance(x, Tensor) else x.values
+    keep = torch.rand(values.shape, generator=generator, device=values.device) >= share
+    kept = values * keep / (1 - share)
+    return kept if isinstance(x, Tensor) else x.with_values(kept)
+
+
+def _stack(widths: tuple[int, ...], network: Network) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(n_in, n_out), *_activation(n_out, network)]
+    return layers
+
+
+def _activation(width: int, network: Network) -> list[nn.Module]:
+    return [*([nn.LayerNorm(width)] if network.normalise else []), nn.ReLU()]
+
+
+def ramp(progress: float, share: float) -> float:
+    """Rise linearly from 0 to 1 over the first `share` of training; both are in [0, 1]."""
+    return 1.0 if progress >= share else progress / share
+
+
+def gaussian_sample(
+    mu: Float[Tensor, "cells latent"],
+    log_var: Float[Tensor, "cells latent"],
+    generator: torch.Generator,
+) -> Float[Tensor, "cells latent"]:
+    """Draw from N(mu, exp(log_var)) so that gradients reach both (reparameterisation)."""
+    noise = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
+    return mu + (0.5 * log_var).exp() * noise
+
+
+def gaussian_kl(
+    mu: Float[Tensor, "cells latent"], log_var: Float[Tensor, "cells latent"]
+) -> Float[Tensor, "cells latent"]:
+    r"""Return :math:`KL(N(\mu, s^2) \| N(0, 1)) = \tfrac12(\mu^2 + s^2 - 1 - \log s^2)`.
+
+    In nats, for each cell and latent.
+    """
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+
+
+def spike_and_slab_kl(
+    mu: Float[Tensor, "cells latent"],
+    log_var: Float[Tensor, "cells latent"],
+    logit: Float[Tensor, "cells latent"],
+    alpha: float,
+) -> Float[Tensor, "cells latent"]:
+    r"""KL divergence between a spike-and-slab posterior and prior, in nats.
+
+    For :math:`q = \gamma N(\mu, s^2) + (1 - \gamma)\delta_0` against
+    :math:`p = \alpha N(0, 1) + (1 - \alpha)\delta_0`:
+
+    .. math:: \gamma\,\tfrac12(\mu^2 + s^2 - 1 - \log s^2)
+        + \gamma \log\frac{\gamma}{\alpha} + (1 - \gamma)\log\frac{1 - \gamma}{1 - \alpha}.
+
+    Parameters
+    ----------
+    mu, log_var
+        Mean and log variance of the slab, shape (B, J).
+    logit
+        Log odds of inclusion; :math:`\gamma` is its sigmoid. Its logarithms come from
+        ``logsigmoid``, so no clamp cuts the gradient.
+    alpha
+        Prior probability of inclusion, in (0, 1).
+
+    References
+    ----------
+    Tonolini, Jensen, Murray-Smith, "Variational Sparse Coding", UAI 2019, eq. 6. Its
+    supplement drops squares and brackets of the slab term; this is the divergence itself.
+    """
+    gamma = logit.sigmoid()
+    spike = gamma * (F.logsigmoid(logit) - math.log(alpha)) + (1 - gamma) * (
+        F.logsigmoid(-logit) - math.log1p(-alpha)
+    )
+    return gamma * gaussian_kl(mu, log_var) + spike
+
+
+def soft_gate(
+    logit: Float[Tensor, "cells latent"], sharpness: float, generator: torch.Generator
+) -> Float[Tensor, "cells latent"]:
+    r"""Draw a gate that is nearly 0 or 1 and passes gradients to its probability.
+
+    :math:`w = \sigma(c\,(u - 1 + \gamma))` with u uniform on (0, 1); as c grows, w becomes a
+    Bernoulli draw with probability :math:`\gamma`.
+
+    Parameters
+    ----------
+    logit
+        Log odds of :math:`\gamma`.
+    sharpness
+        c; 50 to 200 in the paper's supplement.
+    generator
+        Source of u.
+    """
+    u = torch.rand(logit.shape, generator=generator, dtype=logit.dtype, device=logit.device)
+    return (sharpness * (u - 1 + logit.sigmoid())).sigmoid()

@@ -1,0 +1,199 @@
+"""The training loop, top to bottom on a page. It knows the models' protocol, not the models."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from scarce.models.parts import Loss
+from scarce.sparse.batches import Batch, Batches
+
+__all__ = ["History", "Model", "TrainConfig", "fit_module"]
+
+
+class Model(Protocol):
+    """What a module must offer to be trained: see `scarce.models`."""
+
+    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss: ...
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Parameters
+    ----------
+    epochs
+        Most passes over the training cells; schedules are fractions of this.
+    batch_size
+        Most cells in a batch.
+    lr
+        Step size of Adam.
+    weight_decay
+        Decoupled weight decay (AdamW); with 0 the optimiser is plain Adam.
+    held_out
+        Share of cells kept aside to decide when to stop; 0 trains on all cells to the end.
+    patience
+        Epochs without a better held-out loss before stopping. The best state is kept.
+    """
+
+    epochs: int = 400
+    batch_size: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    held_out: float = 0.1
+    patience: int = 25
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch.
+
+    ``losses["train"]`` and ``losses["held_out"]`` are per cell; the other entries are the
+    terms of the training loss. Held-out losses use the final schedule values throughout, so
+    they can be compared between epochs.
+    """
+
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    best_epoch: int = 0
+    """Epoch, counted from 1, whose weights were kept."""
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    """Anything that changed the course of training, such as a halved learning rate."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs run."""
+        return len(self.losses.get("train", ()))
+
+
+def fit_module(
+    module: nn.Module,
+    train: Batches,
+    held_out: Batches | None,
+    config: TrainConfig,
+    *,
+    seed: int,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> History:
+    """Train a module in place and return the history of it.
+
+    Parameters
+    ----------
+    module
+        A `Model`. It is left in evaluation mode, with the best held-out weights if there
+        are held-out cells, else with the last ones.
+    train, held_out
+        Cells to learn from, and cells to decide by.
+    config
+        How to train.
+    seed
+        Of the order of cells and of the samples drawn. The same seed gives the same numbers.
+    on_epoch
+        Called after each epoch with its number, counted from 1.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss stays infinite or undefined after the learning rate was halved 5 times.
+    """
+    generator = torch.Generator(device=train.device).manual_seed(seed)
+    order = torch.Generator().manual_seed(seed)
+    history = History()
+    best, best_loss = _snapshot(module), math.inf
+    lr = config.lr
+    optimiser = _adam(module, lr, config)
+    start = time.perf_counter()
+
+    for epoch in range(1, config.epochs + 1):
+        finite = _snapshot(module)
+        losses = _train_epoch(module, train, optimiser, epoch, config, order, generator)
+        if not math.isfinite(losses["train"]):
+            # One bad step poisons every weight: go back, and go on more carefully.
+            lr /= 2
+            if lr < config.lr / 2**5:
+                raise FloatingPointError(f"the loss is {losses['train']} in epoch {epoch}")
+            module.load_state_dict(finite)
+            optimiser = _adam(module, lr, config)
+            history.notes.append(f"epoch {epoch} diverged; went back to its start, rate {lr:g}")
+            losses = dict.fromkeys(losses, math.nan)
+        if held_out is not None:
+            losses["held_out"] = _evaluate(module, held_out)
+        for name, loss in losses.items():
+            history.losses.setdefault(name, []).append(loss)
+        if held_out is not None and losses["held_out"] < best_loss:
+            best, best_loss = _snapshot(module), losses["held_out"]
+            history.best_epoch = epoch
+        on_epoch(epoch)
+        if held_out is not None and epoch - history.best_epoch >= config.patience:
+            break
+
+    if held_out is None:
+        history.best_epoch = history.epochs
+    else:
+        module.load_state_dict(best)
+    module.eval()
+    history.seconds = time.perf_counter() - start
+    return history
+
+
+def _train_epoch(
+    module: nn.Module,
+    batches: Batches,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    config: TrainConfig,
+    order: torch.Generator,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Take one step per batch; return the mean loss per cell and its terms."""
+    module.train()
+    n_steps = config.epochs * batches.n_batches
+    first_step = (epoch - 1) * batches.n_batches
+
+    def steps() -> Iterable[tuple[int, Loss]]:
+        for step, x in enumerate(batches.shuffled(order), start=first_step):
+            loss = module.loss(x, progress=step / n_steps, generator=generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()
+            optimiser.step()
+            yield x.shape[0], loss
+
+    return _means(steps())
+
+
+def _evaluate(module: nn.Module, batches: Batches) -> float:
+    """Mean loss per cell at the end of all schedules, with the same noise at every call."""
+    module.eval()
+    generator = torch.Generator(device=batches.device).manual_seed(0)
+    with torch.no_grad():
+        losses = (
+            (x.shape[0], module.loss(x, progress=1.0, generator=generator))
+            for x in batches.ordered()
+        )
+        return _means(losses)["train"]
+
+
+def _means(losses: Iterable[tuple[int, Loss]]) -> dict[str, float]:
+    """Average over cells; tensors are read once, at the end, so that a GPU never waits."""
+    sums: dict[str, Tensor] = {}
+    n_cells = 0
+    for n, loss in losses:
+        n_cells += n
+        for name, value in {"train": loss.total, **loss.terms}.items():
+            sums[name] = sums.get(name, 0.0) + n * value.detach().double()
+    return {name: float(value) / n_cells for name, value in sums.items()}
+
+
+def _adam(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        module.parameters(), lr=lr, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def _snapshot(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}

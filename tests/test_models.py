@@ -1,0 +1,188 @@
+"""Every model keeps the protocol; every closed form equals an independent computation."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scarce.models.autoencoder import AutoencoderNet
+from scarce.models.beta_vae import BetaVAENet
+from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.parts import (
+    Network,
+    gaussian_kl,
+    gaussian_sample,
+    ramp,
+    soft_gate,
+    spike_and_slab_kl,
+)
+from scarce.sparse.batches import Batch, Batches
+from scipy.integrate import quad
+from scipy.stats import norm
+
+N_GENES, N_LATENT = 40, 3
+SMALL = Network(n_hidden=(8, 6))
+PLAIN = Network((8, 6), normalise=False, first_linear=True, input_dropout=0.0, noise="unit")
+NETS = {
+    "dae": lambda net: AutoencoderNet(N_GENES, N_LATENT, net),
+    "dae with relu code": lambda net: AutoencoderNet(N_GENES, N_LATENT, net, relu_code=True),
+    "bvae": lambda net: BetaVAENet(N_GENES, N_LATENT, net, beta=1.0, warm_up=0.3),
+    "bvsc": lambda net: BetaVSCNet(
+        N_GENES, N_LATENT, net, beta=1.0, alpha=0.2, warm_up=0.3, hard=True
+    ),
+    "bvsc with soft gates": lambda net: BetaVSCNet(
+        N_GENES, N_LATENT, net, beta=1.0, alpha=0.2, warm_up=0.3, hard=False
+    ),
+}
+
+every_net = pytest.mark.parametrize("name", NETS)
+every_network = pytest.mark.parametrize("network", [SMALL, PLAIN], ids=["default", "paper"])
+
+
+def cells(n: int = 20) -> sp.csr_matrix:
+    return sp.csr_matrix(np.log1p(np.random.default_rng(0).poisson(0.4, (n, N_GENES))))
+
+
+def both_paths(x: sp.csr_matrix) -> tuple[Batch, Batch]:
+    served = (Batches(x, batch_size=x.shape[0], path=path) for path in ("sparse", "dense"))
+    sparse, dense = (next(batches.ordered()) for batches in served)
+    return sparse, dense
+
+
+def build(name: str, network: Network = SMALL) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return NETS[name](network)
+
+
+def loss(net: torch.nn.Module, x: Batch, progress: float = 0.5):  # noqa: ANN201
+    return net.loss(x, progress=progress, generator=torch.Generator().manual_seed(1))
+
+
+@every_net
+@every_network
+def test_loss_is_finite_and_the_sum_of_its_terms(name: str, network: Network) -> None:
+    total, terms = loss(build(name, network), both_paths(cells())[0])
+    assert math.isfinite(total.item())
+    assert total.item() == pytest.approx(sum(t.item() for t in terms.values()), rel=1e-6)
+
+
+@every_net
+@every_network
+def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
+    net = build(name, network)
+    loss(net, both_paths(cells())[0]).total.backward()
+    for parameter, value in net.named_parameters():
+        assert value.grad is not None, parameter
+        assert value.grad.abs().sum() > 0, parameter
+
+
+@every_net
+@every_network
+def test_sparse_and_dense_paths_agree(name: str, network: Network) -> None:
+    net = build(name, network).double().eval()
+    sparse, dense = both_paths(cells())
+    sparse = sparse.with_values(sparse.values.double())
+    results = []
+    for x in (sparse, dense.double()):
+        net.zero_grad()
+        total = loss(net, x).total
+        total.backward()
+        results.append([total.detach(), *(p.grad for p in net.parameters()), net.encode(x)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+@every_net
+def test_code_is_deterministic_and_decodes_to_all_genes(name: str) -> None:
+    net = build(name).eval()
+    x, _ = both_paths(cells())
+    z = net.encode(x)
+    assert z.shape == (20, N_LATENT)
+    torch.testing.assert_close(z, net.encode(x), rtol=0, atol=0)
+    assert net.decode(z).shape == (20, N_GENES)
+
+
+def test_unit_noise_is_the_plain_squared_error() -> None:
+    net = build("dae", PLAIN)
+    x, dense = both_paths(cells())
+    expected = (net.decode(net.encode(x)) - dense).square().sum() / len(dense)
+    torch.testing.assert_close(loss(net, x).total, expected)
+
+
+def test_noise_per_gene_is_the_gaussian_log_likelihood() -> None:
+    net = build("dae").eval()
+    x, dense = both_paths(cells())
+    net.body.start_from(dense.mean(0), dense.var(0))
+    mean = net.decode(net.encode(x)).detach().numpy()
+    sd = net.body.log_variance.exp().sqrt().detach().numpy()
+    expected = -norm.logpdf(dense.numpy(), mean, sd).sum() / len(dense)
+    assert loss(net, x).total.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("mu", "s"), [(0.0, 1.0), (1.3, 0.4), (-2.0, 1.7)])
+def test_gaussian_kl_equals_numerical_integration(mu: float, s: float) -> None:
+    q, p = norm(mu, s), norm(0, 1)
+    integral, _ = quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), mu - 12 * s, mu + 12 * s)
+    ours = gaussian_kl(torch.tensor([[mu]]), torch.tensor([[2 * math.log(s)]]))
+    assert ours.item() == pytest.approx(integral, abs=1e-5)
+
+
+@pytest.mark.parametrize(("gamma", "alpha"), [(0.3, 0.5), (0.9, 0.1), (0.02, 0.2)])
+def test_spike_and_slab_kl_equals_integration_over_both_parts(gamma: float, alpha: float) -> None:
+    mu, s = 0.8, 0.6
+    slab, p = norm(mu, s), norm(0, 1)
+
+    def density(z: float) -> float:
+        q = gamma * slab.pdf(z)
+        return q * (math.log(q) - math.log(alpha) - p.logpdf(z))
+
+    integral, _ = quad(density, mu - 10 * s, mu + 10 * s)
+    expected = integral + (1 - gamma) * math.log((1 - gamma) / (1 - alpha))
+    logit = torch.tensor([[math.log(gamma / (1 - gamma))]], dtype=torch.float64)
+    ours = spike_and_slab_kl(torch.tensor([[mu]]), torch.tensor([[2 * math.log(s)]]), logit, alpha)
+    assert ours.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-200.0, -30.0, 30.0, 200.0])
+def test_spike_and_slab_kl_is_finite_and_feels_the_prior_at_saturated_gates(logit: float) -> None:
+    a = torch.tensor([[logit]], requires_grad=True)
+    kl = spike_and_slab_kl(torch.ones(1, 1), torch.zeros(1, 1), a, 0.2)
+    kl.sum().backward()
+    assert math.isfinite(kl.item())
+    assert math.isfinite(a.grad.item())
+
+
+def test_samples_have_the_posterior_moments() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = gaussian_sample(torch.full((200_000, 1), 1.5), torch.full((200_000, 1), -1.0), generator)
+    assert z.mean().item() == pytest.approx(1.5, abs=0.01)
+    assert z.var().item() == pytest.approx(math.exp(-1), rel=0.02)
+
+
+@pytest.mark.parametrize("gamma", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("c", [50.0, 200.0])
+def test_soft_gates_have_their_closed_form_mean(gamma: float, c: float) -> None:
+    logit = torch.full((400_000, 1), math.log(gamma / (1 - gamma)))
+    w = soft_gate(logit, c, torch.Generator().manual_seed(0))
+    expected = (np.logaddexp(0, c * gamma) - np.logaddexp(0, c * (gamma - 1))) / c
+    assert w.mean().item() == pytest.approx(expected, abs=4e-3)
+    assert (w > 0.5).float().mean().item() == pytest.approx(gamma, abs=4e-3)
+
+
+def test_hard_gates_decode_exact_zeros() -> None:
+    net = build("bvsc")
+    gate = net._gate(torch.randn(50, 3), 0.5, torch.Generator().manual_seed(0))
+    assert set(gate.unique().tolist()) == {0.0, 1.0}
+
+
+def test_vsc_code_is_the_gated_mean() -> None:
+    net = build("bvsc").eval()
+    x, _ = both_paths(cells())
+    mu = net.mu(net.body.features(x))
+    torch.testing.assert_close(net.encode(x), net.inclusion(x) * mu)
+
+
+def test_kl_weight_rises_over_the_warm_up_and_then_stays() -> None:
+    assert [ramp(p, 0.4) for p in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+    assert ramp(0.0, 0.0) == 1.0

@@ -1,0 +1,110 @@
+"""The loop learns, stops where held-out cells say so, repeats itself, and survives divergence."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scarce.models.autoencoder import AutoencoderNet
+from scarce.models.parts import Loss, Network
+from scarce.sparse.batches import Batch, Batches
+from scarce.train import TrainConfig, fit_module
+from torch import nn
+
+CONFIG = TrainConfig(epochs=30, batch_size=32, lr=1e-2, held_out=0.2, patience=5)
+
+
+def batches(n: int = 120, seed: int = 0) -> Batches:
+    rng = np.random.default_rng(seed)
+    rates = np.array([[0.2] * 15 + [2.0] * 15, [2.0] * 15 + [0.2] * 15])[rng.integers(0, 2, n)]
+    return Batches(sp.csr_matrix(np.log1p(rng.poisson(rates)).astype(np.float32)), batch_size=32)
+
+
+def net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return AutoencoderNet(30, 2, Network((16, 16)))
+
+
+class Slope(nn.Module):
+    """One weight pulled down by the loss itself: held-out loss falls, then rises at will."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.losses = iter(losses)
+
+    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+        if self.training:
+            total = self.weight.sum()
+        else:
+            total = torch.tensor(next(self.losses))
+        return Loss(total, {"slope": total})
+
+
+def test_training_lowers_the_loss_and_leaves_evaluation_mode() -> None:
+    module = net()
+    history = fit_module(module, batches(), None, CONFIG, seed=0)
+    assert history.losses["train"][-1] < history.losses["train"][0] - 1
+    assert history.epochs == history.best_epoch == CONFIG.epochs
+    assert not module.training
+
+
+def test_same_seed_same_weights_and_another_seed_other_ones() -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        module = net()
+        fit_module(module, batches(), batches(40, 1), CONFIG, seed=seed)
+        weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_global_random_state_is_left_alone() -> None:
+    module = net()
+    before = torch.get_rng_state()
+    fit_module(module, batches(), None, CONFIG, seed=0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_stops_after_patience_and_keeps_the_best_weights() -> None:
+    module = Slope([3.0, 2.0, 1.0, 5.0, 5.0, 5.0])
+    config = TrainConfig(epochs=30, batch_size=200, lr=0.1, weight_decay=0, patience=3)
+    history = fit_module(module, batches(), batches(40, 1), config, seed=0)
+    assert history.best_epoch == 3
+    assert history.epochs == 6
+    assert module.weight.item() == pytest.approx(-0.3, abs=1e-5)
+
+
+class Explodes(Slope):
+    """Gives a loss that is not a number on chosen training steps."""
+
+    def __init__(self, at: set[int]) -> None:
+        super().__init__([])
+        self.at, self.step = at, 0
+
+    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+        self.step += 1
+        factor = math.nan if self.step in self.at else 1.0
+        total = factor * self.weight.sum()
+        return Loss(total, {"slope": total})
+
+
+def test_divergence_rolls_back_halves_the_rate_and_says_so() -> None:
+    module = Explodes(at={2})
+    config = TrainConfig(epochs=3, batch_size=200, lr=0.1, weight_decay=0, held_out=0)
+    history = fit_module(module, batches(), None, config, seed=0)
+    assert history.notes == ["epoch 2 diverged; went back to its start, rate 0.05"]
+    assert module.weight.item() == pytest.approx(-0.15, abs=1e-5)
+
+
+def test_endless_divergence_is_an_error() -> None:
+    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 6"):
+        fit_module(Explodes(at=set(range(99))), batches(), None, CONFIG, seed=0)
+
+
+def test_on_epoch_counts_from_one() -> None:
+    seen: list[int] = []
+    config = TrainConfig(epochs=3, batch_size=32, held_out=0)
+    fit_module(net(), batches(), None, config, seed=0, on_epoch=seen.append)
+    assert seen == [1, 2, 3]
