@@ -1,0 +1,200 @@
+"""The contract of every estimator: one battery over all of them."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from scarce import BetaVAE, BetaVSC, DeepAutoencoder
+from scarce.errors import InputError
+from scarce.estimators import Estimator
+from scarce.models.parts import Network
+from scarce.train import TrainConfig
+
+QUICK = TrainConfig(epochs=4, batch_size=16)
+SMALL = Network(n_hidden=(16, 8))
+LEAVES = [DeepAutoencoder, BetaVAE, BetaVSC]
+
+every_leaf = pytest.mark.parametrize("leaf", LEAVES)
+
+
+def make(leaf: type[Estimator], **options: object) -> Estimator:
+    return leaf(**{"n_latent": 3, "network": SMALL, "training": QUICK, **options})
+
+
+@pytest.fixture
+def adata() -> ad.AnnData:
+    counts = np.random.default_rng(0).poisson(0.7, (50, 30))
+    x = sp.csr_matrix(np.log1p(counts).astype(np.float32))
+    names = [f"gene{g}" for g in range(30)]
+    return ad.AnnData(x, obs=pd.DataFrame(index=[f"c{i}" for i in range(50)]), var=pd.DataFrame(index=names))
+
+
+@every_leaf
+def test_code_has_one_row_per_cell_and_is_finite(leaf: type[Estimator], adata: ad.AnnData) -> None:
+    z = make(leaf).fit_transform(adata)
+    assert z.shape == (50, 3)
+    assert np.isfinite(z).all()
+
+
+@every_leaf
+def test_same_seed_gives_the_same_code_bit_for_bit(
+    leaf: type[Estimator], adata: ad.AnnData
+) -> None:
+    first, second, other = (make(leaf, seed=s).fit_transform(adata) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+@every_leaf
+def test_transform_depends_on_the_cell_alone(leaf: type[Estimator], adata: ad.AnnData) -> None:
+    model = make(leaf).fit(adata)
+    z = model.transform(adata)
+    order = np.random.default_rng(0).permutation(50)[:20]
+    np.testing.assert_allclose(model.transform(adata[order]), z[order], atol=1e-6)
+
+
+@every_leaf
+def test_neither_data_nor_global_random_state_changes(
+    leaf: type[Estimator], adata: ad.AnnData
+) -> None:
+    before, state = adata.copy(), torch.get_rng_state()
+    make(leaf).fit_transform(adata)
+    assert torch.equal(state, torch.get_rng_state())
+    np.testing.assert_array_equal(before.X.toarray(), adata.X.toarray())
+    assert list(adata.obsm) == list(adata.uns) == []
+
+
+@every_leaf
+def test_save_and_load_give_the_same_model(
+    leaf: type[Estimator], adata: ad.AnnData, tmp_path: Path
+) -> None:
+    model = make(leaf).fit(adata)
+    model.save(tmp_path / "model")
+    loaded = leaf.load(tmp_path / "model")
+    np.testing.assert_array_equal(model.transform(adata), loaded.transform(adata))
+    assert loaded.options == model.options
+    assert loaded.history_ == model.history_
+
+
+@every_leaf
+def test_genes_are_matched_by_name(leaf: type[Estimator], adata: ad.AnnData) -> None:
+    model = make(leaf).fit(adata)
+    shuffled = adata[:, np.random.default_rng(0).permutation(30)]
+    np.testing.assert_allclose(model.transform(shuffled), model.transform(adata), atol=1e-6)
+
+
+def test_absent_genes_count_as_zero_and_are_reported(adata: ad.AnnData) -> None:
+    model = make(BetaVAE).fit(adata)
+    emptied = adata.copy()
+    emptied.X[:, 25:] = 0
+    with pytest.warns(UserWarning, match="25 of the 30 genes of the fit were found"):
+        z = model.transform(adata[:, :25])
+    np.testing.assert_allclose(z, model.transform(emptied), atol=1e-6)
+
+
+def test_no_common_gene_is_an_error(adata: ad.AnnData) -> None:
+    model = make(BetaVAE).fit(adata)
+    other = adata.copy()
+    other.var_names = [f"ENSG{i}" for i in range(30)]
+    with pytest.raises(InputError, match="found none of its 30 genes .*'gene0'.*'ENSG0'"):
+        model.transform(other)
+
+
+def test_a_bare_matrix_must_have_the_genes_of_the_fit(adata: ad.AnnData) -> None:
+    model = make(BetaVAE).fit(adata.X)
+    np.testing.assert_array_equal(model.transform(adata.X).shape, (50, 3))
+    with pytest.raises(InputError, match="must have the 30 genes of the fit; found 10"):
+        model.transform(adata.X[:, :10])
+
+
+def test_reconstruction_is_dense_expression(adata: ad.AnnData) -> None:
+    model = make(DeepAutoencoder).fit(adata)
+    x_hat = model.reconstruct(adata)
+    assert x_hat.shape == adata.shape
+    assert abs(x_hat.mean() - adata.X.mean()) < 0.2
+
+
+def test_inclusion_probabilities_gate_the_code(adata: ad.AnnData) -> None:
+    model = make(BetaVSC).fit(adata)
+    gamma = model.inclusion_probabilities(adata)
+    assert ((gamma >= 0) & (gamma <= 1)).all()
+    assert gamma.shape == (50, 3)
+
+
+def test_layer_is_read_instead_of_x(adata: ad.AnnData) -> None:
+    adata.layers["logs"], expected = adata.X.copy(), make(BetaVAE).fit_transform(adata)
+    adata.X = sp.csr_matrix(adata.shape, dtype=np.float32)
+    np.testing.assert_array_equal(make(BetaVAE).fit_transform(adata, layer="logs"), expected)
+
+
+BAD_OPTIONS = {
+    "n_latent must be at least 1; found 0": {"n_latent": 0},
+    "beta must be at least 0; found -1": {"beta": -1.0},
+    "alpha must be above 0 and below 1; found 1": {"alpha": 1.0},
+    "epochs must be at least 1; found 0": {"training": TrainConfig(epochs=0)},
+    "batch_size must be at least 2; found 1": {"training": TrainConfig(batch_size=1)},
+    "lr must be above 0; found 0": {"training": TrainConfig(lr=0.0)},
+}
+
+
+@pytest.mark.parametrize("message", BAD_OPTIONS)
+def test_options_out_of_range_are_named(message: str, adata: ad.AnnData) -> None:
+    with pytest.raises(InputError, match=message):
+        make(BetaVSC, **BAD_OPTIONS[message]).fit(adata)
+
+
+def broken_scaled(adata: ad.AnnData) -> ad.AnnData:
+    adata.X = sp.csr_matrix(adata.X.toarray() - 1)
+    return adata
+
+
+def broken_counts(adata: ad.AnnData) -> ad.AnnData:
+    adata.X = sp.csr_matrix(adata.X.toarray() * 1000)
+    return adata
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(broken_scaled, "must not be negative"), (broken_counts, "looks like raw counts")],
+)
+def test_expression_that_is_not_log_normalised_is_refused(
+    spoil: Callable[[ad.AnnData], ad.AnnData], message: str, adata: ad.AnnData
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make(BetaVAE).fit(spoil(adata))
+
+
+def test_unknown_layer_is_refused_with_the_known_ones(adata: ad.AnnData) -> None:
+    adata.layers["counts"] = adata.X
+    with pytest.raises(InputError, match=r"one of the layers \['counts'\]; found 'raw'"):
+        make(BetaVAE).fit(adata, layer="raw")
+
+
+def test_loading_what_is_not_the_model_says_what_is_there(
+    adata: ad.AnnData, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"must hold model\.json; found none"):
+        BetaVAE.load(tmp_path)
+    make(BetaVAE).fit(adata).save(tmp_path)
+    with pytest.raises(InputError, match="must be a BetaVSC; .* holds a BetaVAE"):
+        BetaVSC.load(tmp_path)
+    about = (tmp_path / "model.json").read_text().replace('"format": 1', '"format": 99')
+    (tmp_path / "model.json").write_text(about)
+    with pytest.raises(InputError, match="Install a newer scarce"):
+        BetaVAE.load(tmp_path)
+
+
+def test_awkward_cells_and_genes_train(adata: ad.AnnData) -> None:
+    adata.X[3] = 0
+    adata.X[:, 4] = 0
+    adata.X[:, 5] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for leaf in LEAVES:
+            assert np.isfinite(make(leaf).fit_transform(adata)).all()
