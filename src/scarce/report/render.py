@@ -1,0 +1,195 @@
+"""The page: one self-contained HTML file that opens without a network.
+
+The page is plain HTML with pictures; its script only adds the turnable 3-D map, and nothing
+is lost where it cannot run. Everything a user can name (cell types, barcodes, files) reaches
+the page through Jinja's escaping, and reaches the script as JSON in a data block. The content
+security policy names the two scripts by their digests, so no other one would run.
+"""
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import tomli_w
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+
+from scarce.report.canvas import to_png
+from scarce.report.figures import all_figures
+from scarce.report.maps import drawn_cells
+from scarce.report.palette import styles
+from scarce.report.tables import (
+    BASELINE,
+    METRICS,
+    SPACES,
+    best,
+    first_runs,
+    number,
+    score_rows,
+    training_rows,
+)
+from scarce.summary import RunSummary
+
+__all__ = ["render"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page embeds it."""
+
+    src: str
+    width: int
+    height: int
+
+
+def render(summary: RunSummary) -> str:
+    """Write a run as one self-contained HTML page.
+
+    Parameters
+    ----------
+    summary
+        What the run did and found.
+
+    Returns
+    -------
+    str
+        A complete document. Equal summaries give equal strings: there is no clock and no
+        random identifier in it.
+    """
+    environment = Environment(
+        loader=PackageLoader("scarce.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters.update(duration=_duration, number=number, value=_value, words=_words)
+    script, plotly = _asset("report.js"), get_plotlyjs()
+    page = environment.get_template("report.html").render(
+        summary=summary,
+        models=first_runs(summary),
+        pictures=_pictures(summary),
+        look=styles(summary.labels.counts),
+        n_drawn=len(drawn_cells(len(summary.cells.labels))),
+        spaces=SPACES,
+        metrics=METRICS,
+        baseline=BASELINE,
+        rows=score_rows(summary),
+        best=best(score_rows(summary)),
+        training=training_rows(summary),
+        settings=_settings(summary),
+        command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
+        config=_toml(summary.config),
+        turnable=_turnable(summary),
+        css=Markup(_asset("report.css")),
+        script=Markup(script),
+        plotly=Markup(plotly),
+        digests=f"{_digest(plotly)} {_digest(script)}",
+    )
+    # Names read from broken files can hold half a character or a zero, which no page can store.
+    page = page.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return page.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _pictures(summary: RunSummary) -> dict[str, Picture]:
+    """Draw every figure, at the size in CSS pixels at which its text is as large as the page's."""
+    pictures = {}
+    for stem, figure in all_figures(summary).items():
+        width, height = figure.get_size_inches() * 96
+        encoded = base64.b64encode(to_png(figure)).decode("ascii")
+        pictures[stem] = Picture(f"data:image/png;base64,{encoded}", round(width), round(height))
+    return pictures
+
+
+def _turnable(summary: RunSummary) -> dict[str, object]:
+    """Return what the page's script needs to draw the 3-D maps; empty when there are none."""
+    cells = summary.cells
+    if not cells.tsne3d:
+        return {}
+    look, kept = styles(summary.labels.counts), drawn_cells(len(cells.labels))
+    position = {label: i for i, label in enumerate(look)}
+    return {
+        "types": [
+            {"name": label, "colour": style.colour, "symbol": style.shape.plotly}
+            for label, style in look.items()
+        ],
+        "type_of": [position[label] for label in cells.labels[kept].tolist()],
+        "barcodes": cells.barcodes[kept].tolist(),
+        "maps": [
+            {
+                "title": run.title,
+                "points": _rounded(cells.tsne3d[model][kept]).T.tolist(),
+                "clusters": cells.kmeans[model][kept].tolist() if model in cells.kmeans else [],
+            }
+            for model, run in first_runs(summary).items()
+            if model in cells.tsne3d
+        ],
+    }
+
+
+def _rounded(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to three digits after the leading one of the largest coordinate."""
+    largest = float(np.abs(points).max()) or 1.0
+    return np.round(points, 3 - int(np.floor(np.log10(largest))))
+
+
+def _settings(summary: RunSummary) -> dict[str, list[object]]:
+    """Return each hyper-parameter with its value in every model, empty where it has none."""
+    runs = first_runs(summary).values()
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    return {name: [run.settings.get(name, "") for run in runs] for name in names}
+
+
+def _toml(config: dict[str, object]) -> str:
+    plain = _plain(config)
+    return tomli_w.dumps(plain) if isinstance(plain, dict) else ""
+
+
+def _plain(value: object) -> object:
+    """Return the value in the types TOML has; a setting that is not set is left out."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """Return the source expression that lets a content security policy run this very script."""
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
+
+
+def _value(value: object) -> str:
+    """Write the value of a setting for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(inner) for inner in value)
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _words(values: Sequence[object]) -> str:
+    """Join values as people do: ``a, b and c``."""
+    *rest, last = (str(value) for value in values)
+    return f"{', '.join(rest)} and {last}" if rest else last

@@ -1,0 +1,145 @@
+"""The numbers of a summary in the rows that figures and page show: means over seeds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scarce.summary import ModelRun, RunSummary, Score
+
+__all__ = [
+    "BASELINE",
+    "METRICS",
+    "SPACES",
+    "ScoreRow",
+    "TrainingRow",
+    "best",
+    "first_runs",
+    "number",
+    "score_rows",
+    "training_rows",
+]
+
+BASELINE = "pca"
+METRICS = {
+    "nmi": "NMI",
+    "ari": "ARI",
+    "homogeneity": "Homogeneity",
+    "completeness": "Completeness",
+    "silhouette": "Silhouette",
+}
+SPACES = {"latent": "latent space", "tsne2d": "2-D t-SNE map"}
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """The scores of one model in one space."""
+
+    model: str
+    title: str
+    space: str
+    n_clusters: str
+    n_seeds: int
+    mean: dict[str, float]
+    """Metric to its mean over seeds."""
+    sd: dict[str, float]
+    """Metric to its sample standard deviation over seeds; not a number with a single seed."""
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """What the fits of one model cost."""
+
+    model: str
+    title: str
+    n_seeds: int
+    seconds: float
+    """Mean over seeds."""
+    epochs: str
+    n_parameters: int
+    path: str
+    held_out: float
+    """Lowest held-out loss per cell, mean over seeds; not a number where none was measured."""
+
+
+def first_runs(summary: RunSummary) -> dict[str, ModelRun]:
+    """Return the first run of each model, in the order in which the models were run."""
+    first: dict[str, ModelRun] = {}
+    for run in summary.runs:
+        first.setdefault(run.model, run)
+    return first
+
+
+def score_rows(summary: RunSummary) -> list[ScoreRow]:
+    """Return one row per space and model: the latent space first, models in the order run."""
+    titles = {model: run.title for model, run in first_runs(summary).items()}
+    found = {
+        (space, model): [s for s in summary.scores if s.space == space and s.model == model]
+        for space in SPACES
+        for model in titles
+    }
+    return [_score_row(titles[model], scores) for (_, model), scores in found.items() if scores]
+
+
+def best(rows: list[ScoreRow]) -> frozenset[tuple[str, str, str]]:
+    """Return (space, model, metric) of the highest mean in each space, ties at 3 decimals kept."""
+    winners = set()
+    for space in {row.space for row in rows}:
+        group = [row for row in rows if row.space == space]
+        for metric in METRICS:
+            rounded = [round(row.mean[metric], 3) for row in group]
+            top = max((v for v in rounded if not np.isnan(v)), default=np.nan)
+            winners |= {
+                (space, row.model, metric)
+                for row, v in zip(group, rounded, strict=True)
+                if v == top
+            }
+    return frozenset(winners)
+
+
+def training_rows(summary: RunSummary) -> list[TrainingRow]:
+    """Return one row per model, in the order in which the models were run."""
+    return [
+        _training_row([run for run in summary.runs if run.model == model])
+        for model in first_runs(summary)
+    ]
+
+
+def number(value: float) -> str:
+    """Write a number to three decimals, and a missing one as a dash."""
+    return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")
+
+
+def _score_row(title: str, scores: list[Score]) -> ScoreRow:
+    values = {m: np.array([getattr(s, m) for s in scores], dtype=np.float64) for m in METRICS}
+    many = len(scores) > 1
+    return ScoreRow(
+        model=scores[0].model,
+        title=title,
+        space=scores[0].space,
+        n_clusters=_extent(s.n_clusters for s in scores),
+        n_seeds=len(scores),
+        mean={m: float(v.mean()) for m, v in values.items()},
+        sd={m: float(v.std(ddof=1)) if many else np.nan for m, v in values.items()},
+    )
+
+
+def _training_row(runs: list[ModelRun]) -> TrainingRow:
+    lowest = [np.min(run.history["held_out"]) for run in runs if run.history.get("held_out")]
+    return TrainingRow(
+        model=runs[0].model,
+        title=runs[0].title,
+        n_seeds=len(runs),
+        seconds=float(np.mean([run.seconds for run in runs])),
+        epochs=_extent(run.epochs for run in runs),
+        n_parameters=runs[0].n_parameters,
+        path=runs[0].path,
+        held_out=float(np.mean(lowest)) if lowest else np.nan,
+    )
+
+
+def _extent(values: Iterable[int]) -> str:
+    """Write whole numbers as their range, such as ``"9–11"``, or the one value they share."""
+    distinct = sorted(set(values))
+    low, high = distinct[0], distinct[-1]
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"

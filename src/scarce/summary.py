@@ -1,0 +1,129 @@
+"""What a run did and found: plain data, the only thing the report is rendered from.
+
+Nothing here computes, and nothing here imports torch or anndata, so that a report can be
+rendered again without either.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Cells", "DataSummary", "LabelSummary", "ModelRun", "Removed", "RunSummary", "Score"]
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """The table that was read, and what was left of it."""
+
+    name: str
+    """File name or data set name; never a folder of the user's machine."""
+    format: str
+    """How the file was read, such as ``"10x mtx folder"``."""
+    sha256: str
+    """Digest of the input's bytes."""
+    n_cells_read: int
+    n_genes_read: int
+    n_cells: int
+    """Cells after quality control."""
+    n_genes: int
+    """Genes after quality control."""
+    n_genes_modelled: int
+    """Genes the models see: all of `n_genes`, or the most variable ones."""
+    density: float
+    """Share of nonzero entries among the modelled genes."""
+    notes: tuple[str, ...] = ()
+    """What was detected or assumed, one sentence each."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Cells or genes that one rule of quality control took away."""
+
+    rule: str
+    n_cells: int
+    n_genes: int
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """Where the reference labels come from."""
+
+    source: str
+    """One phrase, printed beside every score."""
+    from_pca: bool
+    """Labels were derived from principal components, so scores favour PCA."""
+    counts: dict[str, int]
+    """Cells per label, in order of decreasing size."""
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """One fit of one model with one seed."""
+
+    model: str
+    """Short name: ``pca``, ``dae``, ``bvae``, ``bvsc``."""
+    title: str
+    """Name for people, such as ``"β-VAE"``."""
+    seed: int
+    seconds: float
+    epochs: int
+    n_parameters: int
+    path: str
+    """``"sparse"`` or ``"dense"`` arithmetic; empty for PCA."""
+    settings: dict[str, object]
+    """Every hyper-parameter, defaults resolved."""
+    history: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Loss per cell after each epoch: ``train``, ``held_out`` and every term of the loss."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Agreement of one clustering with the reference labels, in one space."""
+
+    model: str
+    seed: int
+    space: str
+    """``"latent"`` or ``"tsne2d"``."""
+    n_clusters: int
+    nmi: float
+    ari: float
+    homogeneity: float
+    completeness: float
+    silhouette: float
+    """Mean silhouette of the reference labels in this space."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Per-cell results of the first seed, for drawing. All arrays share their first axis."""
+
+    barcodes: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    """Reference label of each cell."""
+    tsne2d: dict[str, NDArray[np.float64]]
+    """Model name to an (n_cells, 2) map."""
+    tsne3d: dict[str, NDArray[np.float64]]
+    """Model name to an (n_cells, 3) map."""
+    kmeans: dict[str, NDArray[np.int64]]
+    """Model name to k-means clusters of the 2-D map, 0-based, shape (n_cells,)."""
+    centroids: dict[str, NDArray[np.float64]]
+    """Model name to the (n_clusters, 2) centroids of those clusters."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything the report shows."""
+
+    config: dict[str, object]
+    """The resolved `RunConfig`."""
+    data: DataSummary
+    removed: tuple[Removed, ...]
+    labels: LabelSummary
+    runs: tuple[ModelRun, ...]
+    scores: tuple[Score, ...]
+    cells: Cells
+    environment: dict[str, str]
+    """Versions, processor, threads and numerical settings."""
+    warnings: tuple[str, ...] = ()
+    """What a reader should know before believing a number."""

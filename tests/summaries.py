@@ -1,0 +1,220 @@
+"""A run that never happened, complete in every field, for the tests of the report."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scarce.summary import (
+    Cells,
+    DataSummary,
+    LabelSummary,
+    ModelRun,
+    Removed,
+    RunSummary,
+    Score,
+)
+
+TITLES = {"pca": "PCA", "dae": "Deep autoencoder", "bvae": "β-VAE", "bvsc": "β-VSC"}
+TYPES = (
+    "Naive CD4 T",
+    "CD14+ monocyte",
+    "Memory CD4 T",
+    "B cell",
+    "CD8 T",
+    "FCGR3A+ monocyte",
+    "NK cell",
+    "Dendritic cell",
+    "Plasmacytoid dendritic cell",
+    "Platelet",
+)
+SEEDS = (1, 2, 3)
+
+
+def make_summary(
+    *,
+    n_cells: int = 700,
+    types: tuple[str, ...] = TYPES,
+    barcode: str = "",
+    name: str = "pbmc_10k_filtered.h5ad",
+    seeds: tuple[int, ...] = SEEDS,
+    titles: dict[str, str] | None = None,
+) -> RunSummary:
+    """Return the summary of one imaginary run on blobs of cells.
+
+    Parameters
+    ----------
+    n_cells
+        Cells left after quality control; at least one per type.
+    types
+        Cell types, the most frequent first.
+    barcode
+        Put before every barcode.
+    name
+        Name of the input.
+    seeds
+        Seeds of every model.
+    titles
+        Models and their names for people; PCA and three autoencoders by default.
+    """
+    titles = TITLES if titles is None else titles
+    generator = np.random.default_rng(7)
+    labels = _labels(n_cells, types, generator)
+    return RunSummary(
+        config={
+            "models": list(titles),
+            "seeds": list(seeds),
+            "n_latent": 10,
+            "n_top_genes": 2000,
+            "batch_size": 128,
+            "beta": 1.5,
+            "early_stopping": True,
+        },
+        data=_data(name, n_cells),
+        removed=(
+            Removed("cells with fewer than 200 genes", 9, 0),
+            Removed("cells with more than 5 % mitochondrial counts", 12, 0),
+            Removed("genes seen in fewer than 3 cells", 0, 19_021),
+        ),
+        labels=LabelSummary(
+            source="Louvain clusters of the first 10 principal components, named by marker genes",
+            from_pca=True,
+            counts={kind: int((labels == kind).sum()) for kind in types},
+        ),
+        runs=tuple(
+            _fit(model, title, seed, generator) for model, title in titles.items() for seed in seeds
+        ),
+        scores=tuple(
+            _score(model, seed, space, len(types), generator)
+            for model in titles
+            for seed in seeds
+            for space in ("latent", "tsne2d")
+        ),
+        cells=_cells(labels, types, tuple(titles), barcode, generator),
+        environment={
+            "scarce": "0.1.0",
+            "python": "3.11.7",
+            "torch": "2.13.0",
+            "processor": "x86_64, 8 cores",
+            "threads": "8",
+            "precision": "float32",
+        },
+        warnings=(
+            "The reference labels were derived from principal components: every score favours PCA.",
+            "A 2-D t-SNE map distorts distances: scores in the latent space are the fairer ones.",
+        ),
+    )
+
+
+def _labels(
+    n_cells: int, types: tuple[str, ...], generator: np.random.Generator
+) -> NDArray[np.str_]:
+    """Return shuffled labels whose frequencies fall from the first type to the last."""
+    shares = 0.78 ** np.arange(len(types))
+    extra = generator.choice(len(types), n_cells - len(types), p=shares / shares.sum())
+    counts = np.sort(1 + np.bincount(extra, minlength=len(types)))[::-1]
+    labels = np.repeat(np.array(types), counts)
+    return generator.permutation(labels)
+
+
+def _data(name: str, n_cells: int) -> DataSummary:
+    return DataSummary(
+        name=name,
+        format="AnnData (h5ad)",
+        sha256="9f2b" * 16,
+        n_cells_read=n_cells + 21,
+        n_genes_read=32_738,
+        n_cells=n_cells,
+        n_genes=13_717,
+        n_genes_modelled=2_000,
+        density=0.0612,
+        notes=(
+            "Counts were read from layer 'counts'; X holds normalised values.",
+            "Mitochondrial genes were recognised by the prefix 'MT-'.",
+        ),
+    )
+
+
+def _fit(model: str, title: str, seed: int, generator: np.random.Generator) -> ModelRun:
+    if model == "pca":
+        return ModelRun(model, title, seed, 0.4, 0, 20_000, "", {"n_latent": 10})
+    n_epochs = int(generator.integers(50, 80))
+    epochs = np.arange(n_epochs)
+    train = 420 + 260 * np.exp(-epochs / 9) + generator.normal(0, 1.5, n_epochs)
+    held_out = 452 + 240 * np.exp(-epochs / 8) + 0.18 * epochs + generator.normal(0, 2, n_epochs)
+    return ModelRun(
+        model=model,
+        title=title,
+        seed=seed,
+        seconds=float(generator.uniform(8, 20)),
+        epochs=n_epochs,
+        n_parameters=1_294_618,
+        path="sparse" if model != "dae" else "dense",
+        settings={
+            "n_latent": 10,
+            "n_hidden": (128, 64),
+            "learning_rate": 1e-3,
+            "likelihood": "gaussian",
+            **({"beta": 1.5} if model != "dae" else {}),
+            **({"alpha": 0.2} if model == "bvsc" else {}),
+        },
+        history={"train": tuple(train.tolist()), "held_out": tuple(held_out.tolist())},
+    )
+
+
+def _score(
+    model: str, seed: int, space: str, n_clusters: int, generator: np.random.Generator
+) -> Score:
+    level = {"pca": 0.80, "dae": 0.72, "bvae": 0.78}.get(model, 0.81)
+    nmi, ari, homogeneity, completeness, silhouette = generator.normal(
+        level - 0.03 * (space == "tsne2d") - np.array([0, 0.12, -0.02, 0.01, 0.42]), 0.01
+    )
+    return Score(model, seed, space, n_clusters, nmi, ari, homogeneity, completeness, silhouette)
+
+
+def _cells(
+    labels: NDArray[np.str_],
+    types: tuple[str, ...],
+    models: tuple[str, ...],
+    barcode: str,
+    generator: np.random.Generator,
+) -> Cells:
+    """Return blobs in two and three dimensions, and clusters that split and merge some types."""
+    kind = np.array([types.index(label) for label in labels])
+    letters = generator.choice(list("ACGT"), (len(labels), 16))
+    flat, solid, clusters, middles = {}, {}, {}, {}
+    for model in models:
+        flat[model] = _blobs(kind, 2, generator)
+        solid[model] = _blobs(kind, 3, generator)
+        seeds = flat[model][generator.choice(len(kind), len(types), replace=False)]
+        clusters[model], middles[model] = _lloyd(flat[model], seeds)
+    return Cells(
+        barcodes=np.array([f"{barcode}{''.join(row)}-1" for row in letters]),
+        labels=labels,
+        tsne2d=flat,
+        tsne3d=solid,
+        kmeans=clusters,
+        centroids=middles,
+    )
+
+
+def _blobs(
+    kind: NDArray[np.int64], n_dimensions: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    centres = generator.uniform(-40, 40, (kind.max() + 1, n_dimensions))
+    spread = generator.uniform(2.5, 6, (kind.max() + 1, n_dimensions))
+    return centres[kind] + spread[kind] * generator.normal(size=(len(kind), n_dimensions))
+
+
+def _lloyd(
+    points: NDArray[np.float64], centroids: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return a few rounds of k-means; an empty cluster keeps its centroid."""
+    for _ in range(10):
+        squared = ((points[:, None] - centroids) ** 2).sum(axis=2)
+        nearest = squared.argmin(axis=1)
+        centroids = np.array(
+            [
+                points[nearest == k].mean(axis=0) if (nearest == k).any() else centroid
+                for k, centroid in enumerate(centroids)
+            ]
+        )
+    return nearest, centroids

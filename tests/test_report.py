@@ -1,0 +1,424 @@
+"""The page says what the summary says, to people and to parsers, whatever things are called."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scarce.report import maps, render
+from scarce.report.render import _duration, _rounded
+from scarce.report.tables import best, score_rows, training_rows
+from scarce.summary import Cells, ModelRun, RunSummary
+from summaries import TITLES, make_summary
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</SCRIPT ><img src=x onerror=alert(1)>",
+    "<!--<script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    '" autofocus onfocus="alert(1)',
+    "javascript:alert(1)",
+    "<a href='https://example.org'>x</a>",
+    "{{ 7 * 7 }}{% for %}",
+    "]]></style><style>@import 'https://example.org'</style>",
+    "&lt;b&gt;&amp;",
+    "\u2028${alert(1)}`\\u003cb\\u003e\x00b",
+)
+
+
+class Page(HTMLParser):
+    """A page as a parser sees it: its elements, the text of each, and what was left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[int] = []
+        self.text: dict[int, str] = {}
+        self.misnested: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.elements[self.open.pop()][0] != tag:
+            self.misnested.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        for index in self.open:
+            self.text[index] = self.text.get(index, "") + data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def texts(self, tag: str, **wanted: str) -> list[str]:
+        return [
+            " ".join(self.text.get(index, "").split())
+            for index, (name, attributes) in enumerate(self.elements)
+            if name == tag and wanted.items() <= attributes.items()
+        ]
+
+    def scripts(self) -> list[str]:
+        return [self.text.get(i, "") for i, (tag, _) in enumerate(self.elements) if tag == "script"]
+
+    def rows(self) -> list[list[str]]:
+        """Return the words of each table row, cell by cell."""
+        rows: list[list[str]] = []
+        for index, (tag, _) in enumerate(self.elements):
+            if tag == "tr":
+                rows.append([])
+            if tag in {"td", "th"}:
+                rows[-1].append(" ".join(self.text.get(index, "").split()))
+        return rows
+
+    def skeleton(self) -> list[tuple[str, tuple[str, ...]]]:
+        return [(tag, tuple(attributes)) for tag, attributes in self.elements]
+
+
+def drawn_less(summary: RunSummary) -> RunSummary:
+    """Return the summary without anything to draw, whose page takes a moment."""
+    nothing = Cells(summary.cells.barcodes, summary.cells.labels, {}, {}, {}, {})
+    runs = tuple(dataclasses.replace(run, history={}) for run in summary.runs)
+    return dataclasses.replace(summary, cells=nothing, runs=runs, scores=())
+
+
+def called(name: str) -> RunSummary:
+    """Return a summary in which everything a user can name has that name."""
+    summary = drawn_less(make_summary(n_cells=8, types=(name, name + "2"), name=name))
+    return dataclasses.replace(
+        summary,
+        config={name: name},
+        data=dataclasses.replace(summary.data, format=name, sha256=name, notes=(name,)),
+        removed=(dataclasses.replace(summary.removed[0], rule=name),),
+        labels=dataclasses.replace(summary.labels, source=name),
+        runs=tuple(
+            dataclasses.replace(run, title=name, path=name, settings={name: name})
+            for run in summary.runs
+        ),
+        environment={name: name},
+        warnings=(name,),
+    )
+
+
+def small(**options: object) -> RunSummary:
+    return make_summary(n_cells=40, types=("one", "two"), titles={"bvae": "β-VAE"}, **options)
+
+
+@pytest.fixture(scope="module")
+def summary() -> RunSummary:
+    return make_summary()
+
+
+@pytest.fixture(scope="module")
+def html(summary: RunSummary) -> str:
+    return render(summary)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_page_is_well_formed(page: Page) -> None:
+    assert page.misnested == []
+    assert page.open == []
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_every_section_is_present_and_linked(page: Page) -> None:
+    sections = [a["id"] for a in page.all("section")]
+    assert sections == [
+        "data",
+        "labels",
+        "maps",
+        "maps-3d",
+        "scores",
+        "training",
+        "settings",
+        "reproduce",
+        "glossary",
+    ]
+    links = {a["href"].removeprefix("#") for a in page.all("a")}
+    assert links == {*sections, "main"}
+
+
+def test_every_reference_inside_the_page_has_its_target(page: Page) -> None:
+    identifiers = {a["id"] for _, a in page.elements if "id" in a}
+    named = {a[key] for _, a in page.elements for key in ("aria-labelledby", "for") if key in a}
+    described = {a["aria-describedby"] for _, a in page.elements if "aria-describedby" in a}
+    assert named | described <= identifiers
+
+
+def test_every_picture_speaks_for_itself(page: Page) -> None:
+    pictures = page.all("img")
+    assert len(pictures) == 3 * len(TITLES) + 2
+    assert len({a["alt"] for a in pictures}) == len(pictures)
+    assert all(len(a["alt"]) > 30 and int(a["width"]) > 300 for a in pictures)
+    assert len(page.all("figcaption")) == len(page.all("figure")) == len(pictures) + 1
+
+
+def test_warnings_come_before_any_number(html: str, summary: RunSummary) -> None:
+    for warning in summary.warnings:
+        assert 0 < html.index(warning) < html.index("Cells kept") < html.index("<table")
+
+
+def test_without_warnings_there_is_no_box(page: Page) -> None:
+    bare = Page(render(dataclasses.replace(drawn_less(make_summary()), warnings=())))
+    assert len(page.all("aside")) == 1
+    assert bare.all("aside") == []
+
+
+def test_headline_says_what_was_done(page: Page) -> None:
+    (headline,) = page.texts("p", **{"class": "lead"})
+    assert "2,000 genes in 700 cells" in headline
+    assert "PCA, Deep autoencoder, β-VAE and β-VSC" in headline
+    assert "10 reference cell types" in headline
+
+
+def test_data_table_accounts_for_every_cell_and_gene(page: Page) -> None:
+    assert page.rows()[1:6] == [
+        ["read", "721", "32,738"],
+        ["removed: cells with fewer than 200 genes", "−9", "0"],
+        ["removed: cells with more than 5 % mitochondrial counts", "−12", "0"],
+        ["removed: genes seen in fewer than 3 cells", "0", "−19,021"],
+        ["kept", "700", "13,717"],
+    ]
+
+
+def test_source_of_the_labels_is_printed_beside_the_scores(page: Page, summary: RunSummary) -> None:
+    (caption,) = [c for c in page.texts("caption") if c.startswith("Agreement")]
+    assert f"Labels: {summary.labels.source} (derived from PCA)" in caption
+    assert "over 3 seeds" in caption
+
+
+def test_scores_are_means_and_deviations_over_seeds(page: Page, summary: RunSummary) -> None:
+    ari = [s.ari for s in summary.scores if s.model == "dae" and s.space == "latent"]
+    row = next(row for row in page.rows() if row[0] == "Deep autoencoder" and len(row) == 7)
+    assert row[2] == f"{np.mean(ari):.3f} ± {np.std(ari, ddof=1):.3f}"
+
+
+def test_best_of_each_space_and_metric_is_named_in_words(page: Page, summary: RunSummary) -> None:
+    scores = [row for row in page.rows() if len(row) == 7 and "±" in row[1]]
+    assert len(scores) == 2 * len(TITLES)
+    for space in (scores[:4], scores[4:]):
+        for column in range(1, 6):
+            marked = [row[column] for row in space if "best" in row[column]]
+            assert marked == [max((row[column] for row in space), key=lambda s: s[:5])]
+
+
+def test_pca_is_called_the_baseline_wherever_it_is_scored(page: Page) -> None:
+    named = [row[0] for row in page.rows() if row and row[0].startswith("PCA")]
+    assert named == ["PCA baseline"] * 3
+
+
+def test_a_single_seed_has_no_spread() -> None:
+    page = Page(render(small(seeds=(5,))))
+    assert "±" not in " ".join(cell for row in page.rows() for cell in row)
+    assert any("a single seed" in caption for caption in page.texts("caption"))
+    assert any("seed 5" in text for text in page.texts("p"))
+
+
+def test_scores_that_do_not_exist_are_dashes() -> None:
+    summary = small(seeds=(1,))
+    scores = tuple(dataclasses.replace(s, silhouette=np.nan) for s in summary.scores)
+    rows = Page(render(dataclasses.replace(summary, scores=scores))).rows()
+    assert [row[5] for row in rows if row[0] == "β-VAE" and len(row) == 7][:2] == ["–", "–"]
+
+
+def test_ties_at_three_decimals_are_all_best() -> None:
+    summary = small(seeds=(1,))
+    level = dict.fromkeys(("nmi", "ari", "homogeneity", "completeness"), 0.5)
+    scores = tuple(
+        dataclasses.replace(summary.scores[0], model=model, silhouette=value, **level)
+        for model, value in (("bvae", 0.12341), ("dae", 0.12339), ("pca", 0.11))
+    )
+    runs = tuple(dataclasses.replace(summary.runs[0], model=m) for m in ("bvae", "dae", "pca"))
+    rows = score_rows(dataclasses.replace(summary, scores=scores, runs=runs))
+    winners = {(model, metric) for _, model, metric in best(rows)}
+    assert {model for model, metric in winners if metric == "silhouette"} == {"bvae", "dae"}
+    assert {model for model, metric in winners if metric == "nmi"} == {"bvae", "dae", "pca"}
+
+
+def test_training_table_averages_over_seeds() -> None:
+    history = {"train": (3.0, 2.0), "held_out": (5.0, 4.0)}
+    fits = (
+        ModelRun("dae", "AE", 1, 10.0, 20, 1234, "sparse", {}, history),
+        ModelRun("dae", "AE", 2, 30.0, 25, 1234, "sparse", {}, {"held_out": (6.0, 7.0)}),
+    )
+    (row,) = training_rows(dataclasses.replace(small(), runs=fits))
+    assert (row.seconds, row.epochs, row.held_out, row.n_seeds) == (20.0, "20–25", 5.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.04 s"),
+        (59.94, "59.9 s"),
+        (90, "1.5 min"),
+        (3599, "1 h 0 min"),
+        (9000, "2 h 30 min"),
+    ],
+)
+def test_durations_are_in_the_unit_people_use(seconds: float, words: str) -> None:
+    assert _duration(seconds) == words
+
+
+def test_settings_of_every_model_stand_side_by_side(page: Page) -> None:
+    assert ["n_hidden", "", "128, 64", "128, 64", "128, 64"] in page.rows()
+    assert ["alpha", "", "", "", "0.2"] in page.rows()
+
+
+def test_config_on_the_page_is_the_config_that_was_run(page: Page, summary: RunSummary) -> None:
+    command, config = (page.text[i] for i, (tag, _) in enumerate(page.elements) if tag == "pre")
+    assert command == "scarce run pbmc_10k_filtered.h5ad --config config.toml"
+    assert tomllib.loads(config) == summary.config
+
+
+def test_config_leaves_out_what_is_not_set() -> None:
+    config = {"n_top_genes": None, "table": {"beta": 1.5, "alpha": None}, "seeds": (1, 2)}
+    page = Page(render(dataclasses.replace(drawn_less(small()), config=config)))
+    written = next(t for i, t in page.text.items() if page.elements[i][0] == "pre" and "beta" in t)
+    assert tomllib.loads(written) == {"table": {"beta": 1.5}, "seeds": [1, 2]}
+
+
+def test_command_quotes_the_name_of_the_input() -> None:
+    page = Page(render(drawn_less(small(name="my cells; rm -rf.h5ad"))))
+    assert "scarce run 'my cells; rm -rf.h5ad' --config config.toml" in page.texts("pre")
+
+
+def test_versions_and_digest_are_printed(page: Page, summary: RunSummary) -> None:
+    assert ["SHA-256 of the input", summary.data.sha256] in page.rows()
+    for part, version in summary.environment.items():
+        assert [part, version] in page.rows()
+
+
+def test_equal_summaries_give_equal_pages_in_any_process() -> None:
+    code = (
+        "import hashlib; from summaries import make_summary; from scarce.report import render;"
+        "page = render(make_summary(n_cells=40, titles={'pca': 'PCA', 'bvae': 'B'}));"
+        "print(hashlib.sha256(page.encode()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+            "PYTHONHASHSEED": "7",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    page = render(make_summary(n_cells=40, titles={"pca": "PCA", "bvae": "B"}))
+    assert done.stdout.strip() == hashlib.sha256(page.encode()).hexdigest()
+
+
+def test_nothing_is_fetched(page: Page, html: str) -> None:
+    fetching = {"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"}
+    targets = [a[key] for _, a in page.elements for key in fetching & a.keys()]
+    assert targets
+    assert all(target.startswith(("data:image/png;base64,", "#")) for target in targets)
+    (plotly,) = [script for script in page.scripts() if len(script) > 1_000_000]
+    ours = html.replace(plotly, "")
+    assert not re.search(r"https?:|@import|url\(|//[a-z]+\.[a-z]", ours)
+
+
+def test_policy_runs_the_two_scripts_of_the_page_and_no_other(page: Page) -> None:
+    (policy,) = [a["content"] for a in page.all("meta") if "http-equiv" in a]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    _, plotly, ours = page.scripts()
+    digests = {
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in (plotly, ours)
+    }
+    assert set(rules["script-src"].split()) == {f"'sha256-{digest}'" for digest in digests}
+    assert rules["default-src"] == "'none'"
+
+
+def test_script_gets_the_cells_as_they_are(page: Page, summary: RunSummary) -> None:
+    data = json.loads(page.scripts()[0])
+    assert data["barcodes"] == summary.cells.barcodes.tolist()
+    names = [data["types"][index]["name"] for index in data["type_of"]]
+    assert names == summary.cells.labels.tolist()
+    assert [m["title"] for m in data["maps"]] == list(TITLES.values())
+    for model, drawn in zip(TITLES, data["maps"], strict=True):
+        points = summary.cells.tsne3d[model]
+        np.testing.assert_allclose(
+            np.transpose(drawn["points"]), points, atol=1e-3 * np.abs(points).max()
+        )
+        assert drawn["clusters"] == summary.cells.kmeans[model].tolist()
+
+
+@given(st.floats(1e-6, 1e6), st.integers(0, 2**32))
+def test_rounding_keeps_a_thousandth_of_the_map(scale: float, seed: int) -> None:
+    points = scale * np.random.default_rng(seed).normal(size=(20, 3))
+    np.testing.assert_allclose(_rounded(points), points, atol=1e-3 * np.abs(points).max())
+
+
+def test_without_3d_maps_there_is_no_script() -> None:
+    page = Page(render(drawn_less(small())))
+    assert page.scripts() == []
+    assert "maps-3d" not in {a.get("id") for a in page.all("section")}
+
+
+def test_large_data_are_drawn_in_part_and_the_page_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maps, "MOST_DRAWN", 30)
+    page = Page(render(small()))
+    assert any("a random 30 of the 40 cells" in text for text in page.texts("p"))
+    assert len(json.loads(page.scripts()[0])["barcodes"]) == 30
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_shown_and_stays_a_name(name: str) -> None:
+    page, calm = Page(render(called(name))), Page(render(called("calm")))
+    assert page.skeleton() == calm.skeleton()
+    assert page.misnested == calm.misnested == []
+    (heading,) = page.texts("h1")
+    assert heading == " ".join(name.replace("\x00", "\N{REPLACEMENT CHARACTER}").split())
+
+
+def test_hostile_types_and_barcodes_reach_the_script_unharmed() -> None:
+    hostile = make_summary(
+        n_cells=28, types=HOSTILE, barcode="</script><img src=x>", titles={"bvae": HOSTILE[1]}
+    )
+    calm = make_summary(
+        n_cells=28,
+        types=tuple(f"type {i}" for i in range(len(HOSTILE))),
+        titles={"bvae": "calm"},
+    )
+    page = Page(render(hostile))
+    assert page.skeleton() == Page(render(calm)).skeleton()
+    data = json.loads(page.scripts()[0])
+    assert [kind["name"] for kind in data["types"]] == list(HOSTILE)
+    assert data["barcodes"] == hostile.cells.barcodes.tolist()
+
+
+def test_half_a_character_does_not_stop_the_page_from_being_stored() -> None:
+    page = render(called("broken \udcff name"))
+    assert "broken ? name" in page.encode("utf-8").decode("utf-8")
