@@ -1,0 +1,201 @@
+"""The command line: parse, call, write, exit code. The only file that prints."""
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scarce import __version__
+from scarce.errors import InputError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scarce.pipeline import RunConfig
+    from scarce.summary import RunSummary
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done. 2: the options or the data are wrong; one line on standard error says how.
+    130: interrupted. Any other error is a defect and shows a traceback.
+    """
+    options = _parser().parse_args(argv)
+    # An idle thread that spins takes the core another one needs. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        options.command(options)
+    except InputError as error:
+        print(f"scarce: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("scarce: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scarce", description="Single-cell autoencoders: train, map, cluster, compare."
+    )
+    parser.add_argument("--version", action="version", version=f"scarce {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="from raw counts to trained models, maps, scores and a report",
+        description="Train the models on raw counts; draw, cluster and score their codes.",
+    )
+    _add_data(run)
+    _add_options(run)
+    run.add_argument("--config", type=Path, metavar="FILE", help="options as TOML; flags win")
+    run.add_argument(
+        "--out", type=Path, default=Path("scarce-run"), metavar="DIR", help="default: %(default)s"
+    )
+    run.add_argument("--force", action="store_true", help="replace an earlier run in DIR")
+    run.add_argument("--quiet", action="store_true", help="print errors only")
+    run.set_defaults(command=_run)
+
+    info = commands.add_parser(
+        "info",
+        help="what a file holds and what a run would do; trains nothing",
+        description="Read the data and say what a run with these options would do.",
+    )
+    _add_data(info)
+    _add_options(info)
+    info.add_argument("--config", type=Path, metavar="FILE", help="options as TOML; flags win")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="10x folder or .h5, .h5ad, .csv, .tsv, .loom, .zarr; "
+        "or pbmc68k_reduced, pbmc3k, simulated",
+    )
+    parser.add_argument("--layer", help="layer of an .h5ad with the raw counts")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where pbmc3k lies, for use without network"
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a run. None means not given, so that a config file can give it."""
+    parser.add_argument(
+        "--labels",
+        metavar="FILE|COLUMN",
+        help="known cell types: a table by barcode or a column of the cell table "
+        "(default: Leiden clusters of the PCA graph)",
+    )
+    parser.add_argument("--preset", help="default, or paper: the course report's models")
+    parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc (default: all)")
+    parser.add_argument(
+        "--genes", metavar="all|N", help="genes to model (default: 2000 most variable; paper: all)"
+    )
+    parser.add_argument("--latent", type=int, metavar="N", help="dimensions of the code")
+    parser.add_argument("--beta", type=float, help="weight of the KL divergence")
+    parser.add_argument("--alpha", type=float, help="prior share of active units in the β-VSC")
+    parser.add_argument("--epochs", type=int, metavar="N", help="most passes over the cells")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="cells in a batch")
+    parser.add_argument("--lr", type=float, help="learning rate")
+    parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: 0)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 1)")
+    parser.add_argument("--min-cells", type=int, metavar="N", help="per gene (default: 3)")
+    parser.add_argument("--min-genes", type=int, metavar="N", help="per cell (default: 200)")
+    parser.add_argument("--max-genes", type=float, metavar="N", help="per cell (default: 2500)")
+    parser.add_argument("--max-mito", type=float, metavar="PERCENT", help="(default: 5)")
+    parser.add_argument(
+        "--no-qc", dest="qc", action="store_const", const=False, help="keep all cells and genes"
+    )
+
+
+def _config(options: argparse.Namespace) -> "RunConfig":
+    """Merge defaults, config file and flags, in rising order of precedence."""
+    from scarce.pipeline import RunConfig
+
+    given = _read_toml(options.config) if options.config else {}
+    aside = ("command", "config", "out", "force", "quiet", "data_dir")
+    flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
+    if "models" in flags:
+        flags["models"] = [name for name in flags["models"].split(",") if name != "pca"]
+    if str(flags.get("genes", "all")).isdigit():
+        flags["genes"] = int(flags["genes"])
+    return RunConfig.from_options(given | flags).resolve()
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--config must be a TOML file; {path}: {error}.") from error
+
+
+def _load(options: argparse.Namespace, config: "RunConfig") -> "AnnData":
+    from scarce.data import load
+
+    return load(config.data, layer=config.layer, data_dir=options.data_dir)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from scarce.data import write
+    from scarce.export import export
+    from scarce.pipeline import run
+
+    config = _config(options)
+    with write.new_directory(options.out, force=options.force) as directory:
+        adata = _load(options, config)
+        progress = _silent if options.quiet or not sys.stderr.isatty() else _bar
+        result = run(adata, config, progress=progress)
+        export(result, config, directory)
+    if not options.quiet:
+        _print_scores(result.summary)
+        print(f"\nReport: {options.out / 'report.html'}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from scarce.pipeline import plan
+
+    config = _config(options)
+    print("\n".join(plan(_load(options, config), config)))
+
+
+@contextmanager
+def _bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar with the time left, gone when the task is done."""
+    from tqdm import tqdm
+
+    with tqdm(total=n_steps, desc=task, leave=False, file=sys.stderr) as bar:
+
+        def reached(step: int) -> None:
+            bar.update(step - bar.n)
+
+        yield reached
+
+
+@contextmanager
+def _silent(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
+    yield lambda step: None
+
+
+def _print_scores(summary: "RunSummary") -> None:
+    """Mean scores over the seeds, beside the source of the labels."""
+    from scarce.export import metrics_table
+
+    data = summary.data
+    print(f"{data.name}: {data.n_cells:,} cells x {data.n_genes:,} genes")
+    for warning in summary.warnings:
+        print(f"note: {warning}")
+    print(f"labels: {summary.labels.source}; mean of {summary.config['seeds']} seed(s)\n")
+    columns = ["nmi", "ari", "homogeneity", "completeness", "silhouette"]
+    means = metrics_table(summary).groupby(["space", "model"], sort=False)[columns].mean()
+    print(means.round(3).to_string())

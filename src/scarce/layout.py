@@ -1,0 +1,98 @@
+"""t-SNE maps in two and three dimensions, by the recipe of Kobak & Berens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openTSNE
+from numpy.typing import NDArray
+
+__all__ = ["Neighbourhood", "neighbourhood", "tsne"]
+
+_EARLY_STEPS, _STEPS = 250, 500
+_EXAGGERATION = 12
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Who is near whom in a latent space: computed once, drawn in 2-D and in 3-D."""
+
+    z: NDArray[np.float64]
+    """The points, shape (n_cells, n_latent)."""
+    affinities: Any
+    """Symmetric neighbour probabilities, as openTSNE holds them."""
+
+
+def neighbourhood(
+    z: NDArray[np.floating], *, perplexity: float = 40.0, seed: int = 0
+) -> Neighbourhood:
+    """Find the neighbours of every cell.
+
+    Parameters
+    ----------
+    z
+        Latent space, shape (n_cells, n_latent).
+    perplexity
+        Effective number of neighbours; at most a third of the other cells.
+    seed
+        Of the approximate search, which replaces the exact one above 1,000 cells.
+    """
+    z = np.ascontiguousarray(z, dtype=np.float64)
+    affinities = openTSNE.affinity.PerplexityBasedNN(
+        z, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=-1, random_state=seed
+    )
+    return Neighbourhood(z, affinities)
+
+
+def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """Return a t-SNE map.
+
+    Starts from the principal components scaled to standard deviation 1e-4; learning rate
+    max(200, n / 12); 250 steps with exaggeration 12, then 500 without.
+
+    Parameters
+    ----------
+    near
+        From `neighbourhood`.
+    n_components
+        2 or 3.
+    seed
+        Breaks ties among identical cells.
+
+    Returns
+    -------
+    Array of shape (n_cells, n_components).
+
+    References
+    ----------
+    Kobak & Berens, "The art of using t-SNE for single-cell transcriptomics", Nat. Commun.
+    2019. openTSNE interpolates the repulsive forces in 2-D and uses Barnes-Hut in 3-D.
+    """
+    embedding = openTSNE.TSNEEmbedding(
+        _start(near.z, n_components, seed),
+        near.affinities,
+        negative_gradient_method="fft" if n_components == 2 else "bh",
+        learning_rate=max(200, len(near.z) / 12),
+        n_jobs=-1,
+        random_state=seed,
+    )
+    embedding.optimize(_EARLY_STEPS, exaggeration=_EXAGGERATION, momentum=0.5, inplace=True)
+    embedding.optimize(_STEPS, momentum=0.8, inplace=True)
+    return np.array(embedding, dtype=np.float64)
+
+
+def _start(z: NDArray[np.float64], n_components: int, seed: int) -> NDArray[np.float64]:
+    """Principal components where the latent space has them, small noise where it has not."""
+    noise = np.random.default_rng(seed).normal(size=(len(z), n_components))
+    centred = z - z.mean(0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    rank = min(n_components, int((s > 1e-9 * max(s[0], 1e-300)).sum())) if s[0] > 0 else 0
+    start = noise * 1e-2
+    start[:, :rank] = _fix_signs(u[:, :rank]) * s[:rank] / (s[0] / np.sqrt(len(z)))
+    return start * 1e-4
+
+
+def _fix_signs(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make the largest entry of each column positive, so that maps do not flip."""
+    largest = np.abs(u).argmax(0)
+    return u * np.sign(u[largest, np.arange(u.shape[1])])

@@ -1,0 +1,159 @@
+"""From counts to the matrix the models see: quality control, normalisation, variable genes."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags_array
+from sklearn.decomposition import PCA
+
+from scarce.errors import InputError
+from scarce.summary import Removed
+
+__all__ = ["Thresholds", "normalise", "pca", "quality_control", "variable_genes"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of quality control, as in the Seurat tutorial on PBMCs.
+
+    Parameters
+    ----------
+    min_cells
+        Genes must be found in at least this many cells.
+    min_genes, max_genes
+        Cells must have more than `min_genes` and fewer than `max_genes` genes.
+    max_mito
+        Cells must have less than this percentage of counts in mitochondrial genes, those
+        whose names start with ``MT-`` in upper or lower case.
+    """
+
+    min_cells: int = 3
+    min_genes: int = 200
+    max_genes: float = 2500
+    max_mito: float = 5.0
+
+
+def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, list[Removed]]:
+    """Return the cells and genes worth analysing, and what each rule took away.
+
+    The order is Seurat's: cells with fewer than `min_genes` genes first, then rare genes,
+    then the limits on cells; genes are not filtered again.
+
+    Parameters
+    ----------
+    adata
+        Counts in ``X``, CSR. Not modified.
+    thresholds
+        The limits.
+
+    Raises
+    ------
+    InputError
+        If fewer than two cells or no gene would be left.
+    """
+    n_cells, n_genes = adata.shape
+    adata = adata[_genes_per_cell(adata) >= thresholds.min_genes]
+    removed = [Removed(f"fewer than {thresholds.min_genes} genes", n_cells - adata.n_obs, 0)]
+    adata = adata[:, _cells_per_gene(adata) >= thresholds.min_cells]
+    removed.append(Removed(f"in fewer than {thresholds.min_cells} cells", 0, n_genes - adata.n_vars))
+
+    found, mito = _genes_per_cell(adata), _percent_mito(adata)
+    rules = {
+        f"not more than {thresholds.min_genes} genes": found <= thresholds.min_genes,
+        f"not fewer than {thresholds.max_genes:g} genes": found >= thresholds.max_genes,
+        f"not less than {thresholds.max_mito:g} % mitochondrial": mito >= thresholds.max_mito,
+    }
+    keep = np.ones(adata.n_obs, bool)
+    for rule, fails in rules.items():
+        removed.append(Removed(rule, int((keep & fails).sum()), 0))
+        keep &= ~fails
+    if keep.sum() < 2 or adata.n_vars == 0:
+        raise InputError(
+            f"quality control must leave cells and genes; it left {keep.sum()} of {n_cells} "
+            f"cells and {adata.n_vars} of {n_genes} genes ({_describe(removed)}). "
+            "Widen --min-genes, --max-genes or --max-mito, or pass --no-qc."
+        )
+    kept = adata[keep].copy()
+    kept.obs["n_genes"], kept.obs["percent_mito"] = found[keep], mito[keep]
+    return kept, removed
+
+
+def normalise(adata: AnnData, *, target_sum: float = 1e4) -> None:
+    """Keep counts in ``layers["counts"]`` and put log-normalised expression into ``X``.
+
+    :math:`\\log(1 + 10^4\\,x_{ig} / n_i)` with n_i the counts of cell i, in float32: Seurat's
+    LogNormalize. Only nonzeros are touched; a cell without counts stays all zero.
+
+    Parameters
+    ----------
+    adata
+        Counts in ``X``, CSR. Modified in place.
+    target_sum
+        Counts every cell is scaled to.
+    """
+    counts = csr_matrix(adata.X, dtype=np.float32)
+    adata.layers["counts"] = counts
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    adata.obs["n_counts"] = totals
+    factors = target_sum / np.where(totals > 0, totals, 1)
+    x = csr_matrix(diags_array(factors) @ counts)
+    x.data = np.log1p(x.data).astype(np.float32)
+    adata.X = x
+    adata.uns["log1p"] = {"base": None}
+
+
+def variable_genes(adata: AnnData, n_genes: int | None) -> None:
+    """Mark the genes to model in ``var["highly_variable"]``.
+
+    Parameters
+    ----------
+    adata
+        With ``layers["counts"]``. Modified in place.
+    n_genes
+        The most variable genes by Seurat's "vst" (variance of standardised, clipped counts),
+        or None for all. At most as many as there are.
+    """
+    if n_genes is None or n_genes >= adata.n_vars:
+        adata.var["highly_variable"] = True
+        return
+    import scanpy as sc
+
+    with warnings.catch_warnings():
+        # Loess warns of ties among genes seen in few cells; the fit is Seurat's.
+        warnings.simplefilter("ignore")
+        sc.pp.highly_variable_genes(
+            adata, flavor="seurat_v3", layer="counts", n_top_genes=n_genes
+        )
+
+
+def pca(x: csr_matrix, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """Return the scores of the first principal components, shape (n_cells, n_components).
+
+    Exact (Lanczos), centred implicitly: the matrix stays sparse.
+    """
+    n_components = min(n_components, min(x.shape) - 1)
+    model = PCA(n_components, svd_solver="arpack", random_state=seed)
+    return model.fit_transform(x.astype(np.float64))  # type: ignore[no-any-return]
+
+
+def _genes_per_cell(adata: AnnData) -> NDArray[np.int64]:
+    return adata.X.getnnz(axis=1)  # type: ignore[no-any-return, union-attr]
+
+
+def _cells_per_gene(adata: AnnData) -> NDArray[np.int64]:
+    return adata.X.getnnz(axis=0)  # type: ignore[no-any-return, union-attr]
+
+
+def _percent_mito(adata: AnnData) -> NDArray[np.float64]:
+    mito = adata.var_names.str.upper().str.startswith("MT-")
+    counts = csr_matrix(adata.X)
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    part = np.asarray(counts[:, mito].sum(axis=1, dtype=np.float64)).ravel()
+    return 100 * part / np.where(totals > 0, totals, 1)
+
+
+def _describe(removed: list[Removed]) -> str:
+    return "; ".join(f"{r.rule}: {r.n_cells or r.n_genes}" for r in removed)

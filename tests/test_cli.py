@@ -1,0 +1,203 @@
+"""The command line as a user meets it."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from scarce.cli import main
+
+QUICK = ["--epochs", "2", "--latent", "3", "--no-qc", "--models", "bvae", "--quiet"]
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """A file of 60 cells of two types."""
+    rng = np.random.default_rng(0)
+    rates = np.where(np.arange(60)[:, None] % 2 == np.arange(40) % 2, 3.0, 0.3)
+    obs = pd.DataFrame(
+        {"kind": np.where(np.arange(60) % 2, "odd", "even")}, index=[f"c{i}" for i in range(60)]
+    )
+    x = sp.csr_matrix(rng.poisson(rates).astype(np.float32))
+    path = tmp_path / "cells.h5ad"
+    ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(40)])).write_h5ad(path)
+    return path
+
+
+def rewrite(path: Path, change: str) -> Path:
+    """Spoil the file in one way."""
+    adata = ad.read_h5ad(path)
+    if change == "normalised":
+        adata.X = adata.X * 0.37
+    if change == "negative":
+        adata.X[0, 0] = -3
+    if change == "nan":
+        adata.X[0, 0] = np.nan
+    if change == "duplicate names":
+        adata.obs_names = ["c1", *adata.obs_names[1:]]
+    if change == "one cell":
+        adata = adata[:1]
+    if change == "no genes":
+        adata = adata[:, :0]
+    spoiled = path.with_name("spoiled.h5ad")
+    adata.write_h5ad(spoiled)
+    return spoiled
+
+
+def run(*arguments: object) -> int:
+    return main(["run", *map(str, arguments)])
+
+
+def test_run_writes_everything_and_its_config_reproduces_it(cells: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(cells, "--labels", "kind", "--out", first, *QUICK) == 0
+    assert {p.name for p in first.iterdir()} == {
+        "config.toml",
+        "embeddings.h5ad",
+        "figures",
+        "metrics.csv",
+        "models",
+        "report.html",
+        "summary.json",
+    }
+    assert run("--config", first / "config.toml", "--out", second, "--quiet") == 0
+    before, after = (ad.read_h5ad(d / "embeddings.h5ad") for d in (first, second))
+    for key, space in before.obsm.items():
+        np.testing.assert_array_equal(space, after.obsm[key])
+    scores = [pd.read_csv(d / "metrics.csv").drop(columns="train_seconds") for d in (first, second)]
+    pd.testing.assert_frame_equal(*scores)
+    assert (first / "config.toml").read_text() == (second / "config.toml").read_text()
+
+
+def test_metrics_have_the_promised_columns(cells: Path, tmp_path: Path) -> None:
+    run(cells, "--labels", "kind", "--out", tmp_path / "out", *QUICK)
+    table = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert ",".join(table.columns) == (
+        "model,seed,space,n_clusters,nmi,ari,homogeneity,completeness,silhouette,"
+        "label_source,train_seconds,epochs,n_parameters"
+    )
+    assert set(table["model"]) == {"pca", "bvae"}
+    assert set(table["space"]) == {"latent", "tsne2d"}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["data"]["n_cells"], summary["data"]["n_genes"]) == (60, 40)
+
+
+def test_embeddings_open_in_scanpy(cells: Path, tmp_path: Path) -> None:
+    import matplotlib as mpl
+    import scanpy as sc
+
+    mpl.use("agg")
+    run(cells, "--labels", "kind", "--out", tmp_path / "out", *QUICK)
+    adata = ad.read_h5ad(tmp_path / "out" / "embeddings.h5ad")
+    axes = sc.pl.embedding(adata, basis="X_tsne_bvae", color="cell_type", show=False)
+    assert len(axes.collections) > 0
+
+
+def test_flags_win_over_the_config_file(cells: Path, tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text(f'data = "{cells}"\nlabels = "kind"\nepochs = 1\nlatent = 2\nqc = false\n')
+    run("--config", config, "--latent", 3, "--models", "dae", "--out", tmp_path / "out", "--quiet")
+    written = tomllib.loads((tmp_path / "out" / "config.toml").read_text())
+    assert (written["epochs"], written["latent"], written["models"]) == (1, 3, ["dae"])
+
+
+FAULTS = {
+    "normalised": "counts must be whole numbers",
+    "negative": "counts must not be negative",
+    "nan": "counts must be finite",
+    "one cell": "at least 2 cells",
+    "no genes": "at least 1 gene",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_data_give_one_line_and_no_output(
+    fault: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = run(rewrite(cells, fault), "--labels", "kind", "--out", tmp_path / "out", *QUICK)
+    error = capsys.readouterr().err
+    assert status == 2
+    assert FAULTS[fault] in error
+    assert error.startswith("scarce: ")
+    assert error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cells.h5ad", "spoiled.h5ad"]
+
+
+WRONG = {
+    "no such file": (["missing.h5ad"], "missing.h5ad"),
+    "empty folder": (["{tmp}/empty"], "empty"),
+    "unknown model": (["{cells}", "--models", "vae"], "model must be one of"),
+    "unknown label column": (["{cells}", "--labels", "knd"], "--labels must be a file or a column"),
+    "labels of other cells": (["{cells}", "--labels", "{tmp}/other.csv"], "none of the 60 cells"),
+    "no data": ([], "data must be given"),
+    "config is no TOML": (["{cells}", "--config", "{cells}"], "--config must be a TOML file"),
+    "unknown key": (["--config", "{tmp}/bad.toml"], "Did you mean 'epochs'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments_give_one_line_and_no_output(
+    case: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other.csv").write_text("barcode,cell_type\nx1,B\nx2,T\n")
+    (tmp_path / "bad.toml").write_text(f'data = "{cells}"\nepoch = 3\n')
+    arguments, message = WRONG[case]
+    filled = [a.format(tmp=tmp_path, cells=cells) for a in arguments]
+    assert run(*filled, "--no-qc", "--quiet", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+
+
+def test_repeated_cell_names_are_refused_with_labels_by_name(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    pd.Series("B", index=[f"c{i}" for i in range(60)], name="cell_type").to_csv(labels)
+    spoiled = rewrite(cells, "duplicate names")
+    assert run(spoiled, "--labels", labels, "--out", tmp_path / "out", *QUICK) == 2
+    assert "cell names must be unique" in capsys.readouterr().err
+
+
+def test_existing_output_needs_force_and_is_replaced_whole(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = (cells, "--labels", "kind", "--out", out, *QUICK)
+    assert run(*arguments) == 0
+    (out / "mine.txt").write_text("old")
+    assert run(*arguments) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (out / "mine.txt").exists()
+    assert run(*arguments, "--force") == 0
+    assert not (out / "mine.txt").exists()
+
+
+def test_info_says_what_a_run_would_do_and_writes_nothing(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(cells), "--labels", "kind", "--no-qc"]) == 0
+    printed = capsys.readouterr().out
+    assert "60 cells x 40 genes" in printed
+    assert "would train" in printed
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_help_and_version_load_neither_torch_nor_scanpy() -> None:
+    code = (
+        "import sys; from scarce.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'scanpy', 'anndata', 'pandas'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "run" in done.stdout

@@ -1,0 +1,120 @@
+"""A whole run: same input, same numbers; and what the course report promises is there."""
+
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scarce.data import load, simulate
+from scarce.errors import InputError
+from scarce.pipeline import Result, RunConfig, plan, run
+from sklearn import metrics as sk
+
+QUICK = RunConfig(data="simulated", labels="cell_type", epochs=2, latent=3, genes=100, qc=False)
+
+
+@pytest.fixture(scope="module")
+def adata() -> ad.AnnData:
+    return simulate(120, 150, n_types=3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def result(adata: ad.AnnData) -> Result:
+    return run(adata, replace(QUICK, seeds=2))
+
+
+def test_every_model_is_scored_in_both_spaces_with_every_seed(result: Result) -> None:
+    rows = {(s.model, s.seed, s.space) for s in result.summary.scores}
+    models, spaces = ("pca", "dae", "bvae", "bvsc"), ("latent", "tsne2d")
+    assert rows == {(m, s, space) for m in models for s in (0, 1) for space in spaces}
+    assert {s.n_clusters for s in result.summary.scores} == {3}
+
+
+def test_scores_are_those_of_the_clusters_that_are_written(result: Result) -> None:
+    obs = result.adata.obs
+    for score in result.summary.scores:
+        if score.seed == 0:
+            clusters = obs[f"kmeans_{score.space}_{score.model}"]
+            assert score.ari == pytest.approx(sk.adjusted_rand_score(obs["cell_type"], clusters))
+
+
+def test_codes_and_maps_follow_the_conventions_of_anndata(result: Result) -> None:
+    obsm = result.adata.obsm
+    for model in ("pca", "dae", "bvae", "bvsc"):
+        assert obsm[f"X_{model}"].shape == (120, 3)
+        assert obsm[f"X_tsne_{model}"].shape == (120, 2)
+        assert obsm[f"X_tsne3d_{model}"].shape == (120, 3)
+    assert obsm["X_bvsc_pip"].shape == (120, 3)
+    counts = result.adata.layers["counts"]
+    assert np.array_equal(counts.data, np.round(counts.data))
+
+
+def test_same_config_gives_the_same_numbers_bit_for_bit(adata: ad.AnnData) -> None:
+    first, second = run(adata, QUICK), run(adata, QUICK)
+    for key, space in first.adata.obsm.items():
+        np.testing.assert_array_equal(space, second.adata.obsm[key])
+    assert first.summary.scores == second.summary.scores
+
+
+def test_input_is_left_alone(adata: ad.AnnData, result: Result) -> None:
+    assert "cell_type" in adata.obs
+    assert "counts" not in adata.layers
+    assert not any(key.startswith("X_") for key in adata.obsm)
+
+
+def test_without_labels_the_summary_says_they_come_from_pca(adata: ad.AnnData) -> None:
+    summary = run(adata, replace(QUICK, labels=None, models=())).summary
+    assert summary.labels.from_pca
+    assert "derived from PCA" in summary.labels.source
+    assert any("favours PCA" in warning for warning in summary.warnings)
+
+
+def test_filtered_data_are_not_filtered_again() -> None:
+    adata = load("pbmc68k_reduced")
+    lines = plan(adata, RunConfig(data="pbmc68k_reduced", labels="bulk_labels"))
+    assert any("would keep: 700 cells x 765 genes" in line for line in lines)
+    assert not any("would remove" in line for line in lines)
+
+
+def test_summary_names_no_folder(adata: ad.AnnData) -> None:
+    summary = run(adata, replace(QUICK, data="/home/someone/secret/cells.h5ad", models=())).summary
+    assert summary.config["data"] == "cells.h5ad"
+    assert "/home" not in str(summary)
+
+
+BAD = {
+    "model must be one of 'dae', 'bvae', 'bvsc'; found 'vae'": {"models": ("vae",)},
+    "preset must be one of 'paper', 'default'; found 'papr'": {"preset": "papr"},
+    "seeds must be at least 1; found 0": {"seeds": 0},
+    "latent must be at least 1; found 0": {"latent": 0},
+    "--labels must be a file or a column .* 'cel_type'. Columns: 'cell_type'": {
+        "labels": "cel_type"
+    },
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_wrong_options_are_refused_before_any_work(message: str, adata: ad.AnnData) -> None:
+    with pytest.raises(InputError, match=message):
+        run(adata, replace(QUICK, **BAD[message]))
+
+
+def test_one_type_of_cell_is_refused(adata: ad.AnnData) -> None:
+    adata = adata.copy()
+    adata.obs["tissue"] = "blood"
+    with pytest.raises(InputError, match="at least two types; all 120 cells are 'blood'"):
+        run(adata, replace(QUICK, labels="tissue"))
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(InputError, match="Did you mean 'epochs'"):
+        RunConfig.from_options({"data": "x", "epoch": 3})
+
+
+def test_very_few_cells_run(adata: ad.AnnData) -> None:
+    few = adata[:8].copy()
+    few.obs["cell_type"] = ["a", "b"] * 4
+    few.X = sp.csr_matrix(few.X)
+    result = run(few, replace(QUICK, models=("bvsc",)))
+    assert np.isfinite(result.adata.obsm["X_tsne3d_bvsc"]).all()

@@ -1,0 +1,97 @@
+"""Quality control, normalisation and principal components against their definitions."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from scarce.data import read
+from scarce.errors import InputError
+from scarce.preprocess import Thresholds, normalise, pca, quality_control, variable_genes
+from shared import PBMC3K, needs_pbmc3k
+
+
+def counts(values: np.ndarray, genes: list[str] | None = None) -> ad.AnnData:
+    genes = genes or [f"g{i}" for i in range(values.shape[1])]
+    cells = [f"c{i}" for i in range(len(values))]
+    x = sp.csr_matrix(values.astype(np.float32))
+    return ad.AnnData(x, obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=genes))
+
+
+@pytest.fixture
+def random_counts() -> ad.AnnData:
+    return counts(np.random.default_rng(0).poisson(1.0, (60, 40)))
+
+
+def test_limits_on_cells_are_strict_and_rare_genes_go() -> None:
+    values = np.zeros((6, 10))
+    for cell, found in enumerate([2, 3, 4, 5, 6, 6]):
+        values[cell, :found] = 1
+    values[5, 0] = 94  # 94 of 99 counts are mitochondrial
+    adata = counts(values, ["mt-Co1", *(f"g{i}" for i in range(1, 10))])
+    limits = Thresholds(min_cells=3, min_genes=3, max_genes=6, max_mito=50)
+    kept, removed = quality_control(adata, limits)
+    # Genes 4 to 9 are in fewer than three of the five cells with three genes or more, so
+    # every one of those cells ends with at most five genes of which the limits see the rest.
+    assert list(kept.obs_names) == ["c2", "c3", "c4"]
+    assert list(kept.var_names) == ["mt-Co1", "g1", "g2", "g3", "g4"]
+    assert [(r.n_cells, r.n_genes) for r in removed] == [(1, 0), (0, 5), (1, 0), (0, 0), (1, 0)]
+
+
+@needs_pbmc3k
+def test_pbmc3k_keeps_the_cells_and_genes_of_the_tutorial() -> None:
+    kept, removed = quality_control(read(PBMC3K), Thresholds())
+    assert kept.shape == (2638, 13714)
+    assert sum(r.n_cells for r in removed) == 62
+    assert sum(r.n_genes for r in removed) == 32738 - 13714
+
+
+def test_quality_control_leaves_its_input_alone(random_counts: ad.AnnData) -> None:
+    before = random_counts.copy()
+    quality_control(random_counts, Thresholds(min_genes=5))
+    np.testing.assert_array_equal(before.X.toarray(), random_counts.X.toarray())
+    assert list(random_counts.obs) == []
+
+
+def test_nothing_left_says_what_each_rule_took(random_counts: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="left 0 of 60 cells .*fewer than 200 genes: 60.*--no-qc"):
+        quality_control(random_counts, Thresholds())
+
+
+def test_normalisation_is_the_formula_and_keeps_the_counts(random_counts: ad.AnnData) -> None:
+    random_counts.X[7] = 0
+    random_counts.X.eliminate_zeros()
+    values = random_counts.X.toarray()
+    normalise(random_counts)
+    totals = np.maximum(values.sum(1, keepdims=True), 1)
+    np.testing.assert_allclose(
+        random_counts.X.toarray(), np.log1p(values / totals * 1e4), rtol=1e-6
+    )
+    np.testing.assert_array_equal(random_counts.layers["counts"].toarray(), values)
+    assert random_counts.X.dtype == np.float32
+
+
+def test_variable_genes_are_the_ones_planted(random_counts: ad.AnnData) -> None:
+    values = random_counts.X.toarray()
+    values[:30, :5] *= 8
+    adata = counts(values)
+    normalise(adata)
+    variable_genes(adata, 5)
+    assert set(adata.var_names[adata.var["highly_variable"]]) == {f"g{i}" for i in range(5)}
+
+
+@pytest.mark.parametrize("n_genes", [None, 40, 1000])
+def test_all_genes_are_kept_when_asked_or_too_few(
+    random_counts: ad.AnnData, n_genes: int | None
+) -> None:
+    normalise(random_counts)
+    variable_genes(random_counts, n_genes)
+    assert random_counts.var["highly_variable"].all()
+
+
+def test_pca_explains_what_the_svd_of_the_centred_matrix_does(random_counts: ad.AnnData) -> None:
+    normalise(random_counts)
+    scores = pca(random_counts.X, 5)
+    dense = random_counts.X.toarray().astype(np.float64)
+    u, s, _ = np.linalg.svd(dense - dense.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(scores), np.abs(u[:, :5] * s[:5]), rtol=1e-6)
