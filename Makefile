@@ -19,14 +19,14 @@ help:
 
 demo: $(VENV)/.run
 	$(BIN)/scarce run pbmc68k_reduced --labels bulk_labels --out demo-run --force
-	@echo "Report: $(CURDIR)/demo-run/report.html"
+	@echo "Open it in a browser: $(CURDIR)/demo-run/report.html"
 
 test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --cov --cov-report=term
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term
 
 setup: $(VENV)/.dev
 

@@ -1,9 +1,11 @@
-"""Settings that hold for every test."""
+"""Settings that hold for every test, read when numpy and torch load: so before all else."""
 
 import os
 
+# A spinning idle thread slows every other one on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # One thread per worker: workers that each start a thread pool fight over the same cores.
-# Read when numpy and torch are first imported, hence before anything else here.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"

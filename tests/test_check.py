@@ -149,7 +149,7 @@ def test_unprintable_and_long_names_are_escaped_and_cut() -> None:
         (np.ones((1, 2)), "counts must have at least 2 cells; found 1."),
         (np.ones((0, 2)), "counts must have at least 2 cells; found 0."),
         (np.ones((3, 0)), "counts must have at least 1 gene; found none."),
-        (np.ones(3), "counts must be a table of cells x genes; found 1 dimensions."),
+        (np.ones(3), "counts must be a table of cells x genes; found shape (3,)."),
         (
             np.full((3, 2), "x"),
             "counts must be real numbers; found values of type <U1.",
@@ -203,8 +203,8 @@ def broken_csr(**parts: list[int]) -> csr_matrix:
         (
             {"indptr": [0, 9, 2, 4]},
             (
-                "sparse row starts must rise from 0 to 4; found them going from 0 to 4, with 1 "
-                "falls. The sparse matrix is broken: make it again."
+                "sparse row starts must rise from 0 to 4; found them going from 0 to 4, "
+                "falling 1 times in 3 steps. The sparse matrix is broken: make it again."
             ),
         ),
         (
@@ -283,7 +283,8 @@ def test_log_normalised_keeps_values_and_sums_repeats() -> None:
             132,
             (
                 "log-normalised expression must be at most 20; found 132 at row 2, column 0 (1 of "
-                "4 stored values). This looks like raw counts: normalise each cell and take log1p first."
+                "4 stored values). This looks like raw counts: normalise each cell and take "
+                "log1p first."
             ),
         ),
     ],
@@ -337,7 +338,7 @@ def test_labels_follow_the_cells_not_the_table() -> None:
             ["AAAC-1", "AAAC-1-1"],
             (
                 "cell names must be unique for labels to be matched by name; found 'AAAC-1' more "
-                "than once (1 repeats)."
+                "than once (repeats: 1)."
             ),
         ),
     ],
@@ -355,8 +356,8 @@ def test_two_labels_for_a_cell_are_refused() -> None:
     with pytest.raises(InputError) as error:
         check.labels(table, ["a", "b"])
     assert str(error.value) == (
-        "each cell must have one label; the labels gives 'b' the labels 'B', 'T' "
-        "(1 names with different labels)."
+        "each cell must have one label; found 'B', 'T' for 'b' in the labels "
+        "(names with several labels: 1)."
     )
 
 

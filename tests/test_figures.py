@@ -1,6 +1,7 @@
 """The figures show what the summary holds, in colours everyone can tell apart."""
 
 import dataclasses
+import io
 import subprocess
 import sys
 from itertools import combinations
@@ -15,8 +16,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
+from PIL import Image
 
 from scarce.report import all_figures, maps, to_png, to_svg
+from scarce.report.canvas import to_webp
 from scarce.report.charts import loss_curves, score_map
 from scarce.report.maps import drawn_cells, kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, SHAPES, styles
@@ -161,6 +164,13 @@ def test_equal_summaries_give_equal_bytes(figures: dict[str, Figure], stem: str)
     assert to_svg(drawn) == to_svg(figures[stem])
 
 
+@pytest.mark.parametrize("stem", ["map_dae", "kmeans_dae", "map3d_dae", "scores", "loss"])
+def test_saving_a_figure_does_not_change_it(figures: dict[str, Figure], stem: str) -> None:
+    first = to_png(figures[stem], dpi=80)
+    to_svg(figures[stem])
+    assert to_png(figures[stem], dpi=80) == first
+
+
 def test_settings_of_the_reader_change_no_byte(summary: RunSummary) -> None:
     plain = map_2d(summary, "bvae")
     expected = to_png(plain), to_svg(plain)
@@ -177,9 +187,16 @@ def test_png_has_the_asked_resolution_and_no_origin(figures: dict[str, Figure]) 
         return int.from_bytes(png[16:20], "big")
 
     figure = figures["loss"]
-    assert pixels(to_png(figure, dpi=300)) == 2 * pixels(to_png(figure))
+    assert pixels(to_png(figure)) == 2 * pixels(to_png(figure, dpi=150))
     assert b"tEXt" not in to_png(figure)
     assert b"tIME" not in to_png(figure)
+
+
+def test_webp_has_the_pixels_of_the_png(figures: dict[str, Figure]) -> None:
+    webp, png = to_webp(figures["map_bvae"]), to_png(figures["map_bvae"], dpi=150)
+    with Image.open(io.BytesIO(webp)) as small, Image.open(io.BytesIO(png)) as large:
+        np.testing.assert_array_equal(np.asarray(small.convert("RGB")), large.convert("RGB"))
+    assert len(webp) < len(png)
 
 
 def test_svg_keeps_its_text_and_no_date(figures: dict[str, Figure]) -> None:
@@ -281,6 +298,9 @@ def test_score_map_shows_means_over_seeds_and_their_labels(summary: RunSummary) 
     title = figure.get_suptitle()
     assert "mean of 3 seeds" in title
     assert summary.labels.source in title.replace("\n", " ")
+    alone = tuple(score for score in summary.scores if score.seed == 1)
+    single = score_map(dataclasses.replace(summary, scores=alone))
+    assert "one seed" in single.get_suptitle()
 
 
 def test_loss_curves_are_the_histories_of_every_seed(summary: RunSummary) -> None:
@@ -325,3 +345,16 @@ def test_sixty_types_still_fit() -> None:
     summary = make_summary(n_cells=300, types=tuple(f"type {i}" for i in range(60)))
     assert to_png(map_2d(summary, "bvae"))
     assert to_png(map_3d(summary, "bvae"))
+
+
+def test_each_of_four_trained_models_has_its_panel() -> None:
+    titles = {"dae": "A", "bvae": "B", "bvsc": "C", "vasc": "D"}
+    figure = loss_curves(make_summary(n_cells=40, titles=titles))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(titles.values())
+
+
+def test_a_single_cluster_has_no_border() -> None:
+    summary = make_summary(n_cells=40, types=("one",), titles={"bvae": "β-VAE"})
+    found = kmeans_map(summary, "bvae").axes[1]
+    cells, centroid = (np.asarray(group.get_offsets()) for group in found.collections)
+    assert (len(cells), len(centroid)) == (40, 1)

@@ -210,14 +210,25 @@ def test_data_table_accounts_for_every_cell_and_gene(page: Page) -> None:
 
 def test_source_of_the_labels_is_printed_beside_the_scores(page: Page, summary: RunSummary) -> None:
     (caption,) = [c for c in page.texts("caption") if c.startswith("Agreement")]
-    assert f"Labels: {summary.labels.source} (derived from PCA)" in caption
+    assert f"Reference: {summary.labels.source}. Such labels favour PCA." in caption
     assert "over 3 seeds" in caption
 
 
 def test_scores_are_means_and_deviations_over_seeds(page: Page, summary: RunSummary) -> None:
-    ari = [s.ari for s in summary.scores if s.model == "dae" and s.space == "latent"]
-    row = next(row for row in page.rows() if row[0] == "Deep autoencoder" and len(row) == 7)
-    assert row[2] == f"{np.mean(ari):.3f} ± {np.std(ari, ddof=1):.3f}"
+    metrics = ("nmi", "ari", "homogeneity", "completeness", "silhouette")
+    shown = [
+        [cell.replace(" best", "") for cell in row[1:6]]
+        for row in page.rows()
+        if len(row) == 7 and "±" in row[1]
+    ]
+    expected = []
+    for space in ("latent", "tsne2d"):
+        for model in TITLES:
+            fits = [s for s in summary.scores if s.model == model and s.space == space]
+            values = np.array([[getattr(fit, metric) for metric in metrics] for fit in fits])
+            pairs = zip(values.mean(axis=0), values.std(axis=0, ddof=1), strict=True)
+            expected.append([f"{mean:.3f} ± {sd:.3f}" for mean, sd in pairs])
+    assert shown == expected
 
 
 def test_best_of_each_space_and_metric_is_named_in_words(page: Page, summary: RunSummary) -> None:
@@ -286,6 +297,16 @@ def test_durations_are_in_the_unit_people_use(seconds: float, words: str) -> Non
     assert _duration(seconds) == words
 
 
+def test_settings_are_written_for_people() -> None:
+    settings = {"qc": True, "warm": False, "none": None, "lr": 1e-3, "net": {"n_hidden": [128, 64]}}
+    summary = drawn_less(small(seeds=(1,)))
+    runs = (dataclasses.replace(summary.runs[0], settings=settings),)
+    page = Page(render(dataclasses.replace(summary, runs=runs)))
+    rows = {row[0]: row[1] for row in page.rows() if len(row) == 2}
+    wanted = {"qc": "yes", "warm": "no", "none": "none", "lr": "0.001", "net.n_hidden": "128, 64"}
+    assert wanted.items() <= rows.items()
+
+
 def test_settings_of_every_model_stand_side_by_side(page: Page) -> None:
     assert ["n_hidden", "", "128, 64", "128, 64", "128, 64"] in page.rows()
     assert ["alpha", "", "", "", "0.2"] in page.rows()
@@ -341,7 +362,7 @@ def test_nothing_is_fetched(page: Page, html: str) -> None:
     fetching = {"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"}
     targets = [a[key] for _, a in page.elements for key in fetching & a.keys()]
     assert targets
-    assert all(target.startswith(("data:image/png;base64,", "#")) for target in targets)
+    assert all(target.startswith(("data:image/webp;base64,", "#")) for target in targets)
     (plotly,) = [script for script in page.scripts() if len(script) > 1_000_000]
     ours = html.replace(plotly, "")
     assert not re.search(r"https?:|@import|url\(|//[a-z]+\.[a-z]", ours)

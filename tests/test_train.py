@@ -15,10 +15,11 @@ from torch import nn
 CONFIG = TrainConfig(epochs=30, batch_size=32, lr=1e-2, held_out=0.2, patience=5)
 
 
-def batches(n: int = 120, seed: int = 0) -> Batches:
+def batches(n: int = 120, seed: int = 0, batch_size: int = 32) -> Batches:
     rng = np.random.default_rng(seed)
     rates = np.array([[0.2] * 15 + [2.0] * 15, [2.0] * 15 + [0.2] * 15])[rng.integers(0, 2, n)]
-    return Batches(sp.csr_matrix(np.log1p(rng.poisson(rates)).astype(np.float32)), batch_size=32)
+    x = sp.csr_matrix(np.log1p(rng.poisson(rates)).astype(np.float32))
+    return Batches(x, batch_size=batch_size)
 
 
 def net(seed: int = 0) -> nn.Module:
@@ -69,8 +70,9 @@ def test_global_random_state_is_left_alone() -> None:
 
 def test_stops_after_patience_and_keeps_the_best_weights() -> None:
     module = Slope([3.0, 2.0, 1.0, 5.0, 5.0, 5.0])
-    config = TrainConfig(epochs=30, batch_size=200, lr=0.1, weight_decay=0, patience=3)
-    history = fit_module(module, batches(), batches(40, 1), config, seed=0)
+    config = TrainConfig(epochs=30, lr=0.1, weight_decay=0, patience=3)
+    train, held_out = batches(batch_size=120), batches(40, 1, batch_size=40)
+    history = fit_module(module, train, held_out, config, seed=0)
     assert history.best_epoch == 3
     assert history.epochs == 6
     assert module.weight.item() == pytest.approx(-0.3, abs=1e-5)
@@ -92,8 +94,8 @@ class Explodes(Slope):
 
 def test_divergence_rolls_back_halves_the_rate_and_says_so() -> None:
     module = Explodes(at={2})
-    config = TrainConfig(epochs=3, batch_size=200, lr=0.1, weight_decay=0, held_out=0)
-    history = fit_module(module, batches(), None, config, seed=0)
+    config = TrainConfig(epochs=3, lr=0.1, weight_decay=0, held_out=0)
+    history = fit_module(module, batches(batch_size=120), None, config, seed=0)
     assert history.notes == ["epoch 2 diverged; went back to its start, rate 0.05"]
     assert module.weight.item() == pytest.approx(-0.15, abs=1e-5)
 

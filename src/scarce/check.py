@@ -66,8 +66,8 @@ def counts(
     if x.dtype.kind == "f":
         _require(np.rint(x.data) == x.data, "counts must be whole numbers", x, cells, genes, advice)
     x = _canonical(x)
-    few = f"counts must be at most {_LARGEST_COUNT}"
-    _require(x.data <= _LARGEST_COUNT, few, x, cells, genes, "Larger ones lose digits in float32.")
+    rule = f"counts must be at most {_LARGEST_COUNT}"
+    _require(x.data <= _LARGEST_COUNT, rule, x, cells, genes, "Larger ones lose digits in float32.")
     if x.nnz == 0:
         raise InputError(
             f"counts must hold a value that is not zero; found {x.shape[0]} cells and "
@@ -98,9 +98,9 @@ def log_normalised(x: Table, cells: Names | None = None, genes: Names | None = N
     advice = "Pass normalised counts after log1p, not scaled ones."
     _require(np.isfinite(x.data), "expression must be finite", x, cells, genes, advice)
     _require(x.data >= 0, "expression must not be negative", x, cells, genes, advice)
-    few = f"log-normalised expression must be at most {_LARGEST_LOG:g}"
+    rule = f"log-normalised expression must be at most {_LARGEST_LOG:g}"
     advice = "This looks like raw counts: normalise each cell and take log1p first."
-    _require(x.data <= _LARGEST_LOG, few, x, cells, genes, advice)
+    _require(x.data <= _LARGEST_LOG, rule, x, cells, genes, advice)
     return _canonical(x).astype(np.float32, copy=False)
 
 
@@ -141,7 +141,8 @@ def structure(
     if indptr[0] != 0 or indptr[-1] != n_values or np.any(indptr[1:] < indptr[:-1]):
         raise InputError(
             f"sparse row starts must rise from 0 to {n_values}; found them going from {indptr[0]} "
-            f"to {indptr[-1]}, with {np.count_nonzero(indptr[1:] < indptr[:-1])} falls. {_BROKEN}"
+            f"to {indptr[-1]}, falling {np.count_nonzero(indptr[1:] < indptr[:-1])} times in "
+            f"{n_rows} steps. {_BROKEN}"
         )
     outside = (indices < 0) | (indices >= n_columns)
     if np.any(outside):
@@ -185,9 +186,10 @@ def labels(table: pd.Series, cells: Names, *, source: str = "the labels") -> pd.
     wanted = pd.Index(cells)
     missing = ~wanted.isin(table.index)
     if missing.all():
+        named = _quoted(table.index[:1]) or "no labels"
         raise InputError(
             f"labels must name the cells; none of the {len(wanted)} cells is in {source}. Cells "
-            f"look like {_quoted(wanted[:1])}, {source} has {_quoted(table.index[:1])}."
+            f"look like {_quoted(wanted[:1])}, {source} has {named}."
         )
     if missing.any():
         _raise_unlabelled(wanted, wanted[missing], source)
@@ -252,7 +254,7 @@ def in_range(
         and (below is None or value < below)
     )
     if not inside or np.isnan(value):
-        raise InputError(f"{name} must be {rule}; found {value!r}.")
+        raise InputError(f"{name} must be {rule}; found {value}.")
 
 
 def _csr(x: Table, what: str) -> csr_matrix:
@@ -260,7 +262,7 @@ def _csr(x: Table, what: str) -> csr_matrix:
     is_sparse = bool(issparse(x))
     table: Any = x if is_sparse else native(np.asarray(x))
     if table.ndim != 2:
-        raise InputError(f"{what} must be a table of cells x genes; found {table.ndim} dimensions.")
+        raise InputError(f"{what} must be a table of cells x genes; found shape {table.shape}.")
     if table.dtype.kind not in "biuf":
         raise InputError(f"{what} must be real numbers; found values of type {table.dtype}.")
     if is_sparse and table.format in ("csr", "csc"):
@@ -325,8 +327,8 @@ def _repeated(table: pd.Series, source: str) -> NDArray[np.bool_]:
         name = pairs["name"].iloc[int(different.index[different][0])]
         found = pairs["label"][pairs["name"] == name].unique()
         raise InputError(
-            f"each cell must have one label; {source} gives {_quoted([name])} the labels "
-            f"{_quoted(found[:2])} ({different.sum()} names with different labels)."
+            f"each cell must have one label; found {_quoted(found[:2])} for {_quoted([name])} in "
+            f"{source} (names with several labels: {different.sum()})."
         )
     return pairs.duplicated("name").to_numpy()
 
@@ -338,7 +340,7 @@ def _raise_unlabelled(cells: pd.Index, missing: pd.Index, source: str) -> None:
     if len(copies):
         raise InputError(
             "cell names must be unique for labels to be matched by name; found "
-            f"{_quoted(copies[:1])} more than once ({len(copies)} repeats)."
+            f"{_quoted(copies[:1])} more than once (repeats: {len(copies)})."
         )
     raise InputError(
         f"every cell must have a label; {len(missing)} of {len(cells)} cells have none in "

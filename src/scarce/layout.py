@@ -11,6 +11,8 @@ __all__ = ["Neighbourhood", "neighbourhood", "tsne"]
 
 _EARLY_STEPS, _STEPS = 250, 500
 _EXAGGERATION = 12
+_MANY_CELLS = 10_000
+"""From here on interpolating the repulsive forces on a grid beats the Barnes-Hut tree."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,13 @@ def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np
     References
     ----------
     Kobak & Berens, "The art of using t-SNE for single-cell transcriptomics", Nat. Commun.
-    2019. openTSNE interpolates the repulsive forces in 2-D and uses Barnes-Hut in 3-D.
+    2019. Forces are those of openTSNE: Barnes-Hut, and interpolation for large 2-D maps.
     """
+    interpolate = n_components == 2 and len(near.z) >= _MANY_CELLS
     embedding = openTSNE.TSNEEmbedding(
         _start(near.z, n_components, seed),
         near.affinities,
-        negative_gradient_method="fft" if n_components == 2 else "bh",
+        negative_gradient_method="fft" if interpolate else "bh",
         learning_rate=max(200, len(near.z) / 12),
         n_jobs=-1,
         random_state=seed,

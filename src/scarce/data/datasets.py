@@ -164,10 +164,9 @@ def _download() -> Path:
     """Fetch the archive into the cache of the operating system, unless it is there."""
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")
-    cache = pooch.os_cache("scarce")
+    digest, cache = f"sha256:{_PBMC3K_SHA256}", pooch.os_cache("scarce")
     try:
-        return Path(pooch.retrieve(_PBMC3K_URL, f"sha256:{_PBMC3K_SHA256}", _PBMC3K_FILE, cache))
+        return Path(pooch.retrieve(_PBMC3K_URL, digest, _PBMC3K_FILE, cache))
     except (OSError, ValueError) as error:
         raise InputError(
             f"pbmc3k must be downloaded once, which failed ({type(error).__name__}). Get "

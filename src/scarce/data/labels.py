@@ -13,18 +13,8 @@ from scarce.errors import InputError
 
 __all__ = ["read_labels"]
 
-_PREFERRED = (
-    "celltype",
-    "label",
-    "annotation",
-    "type",
-    "identity",
-    "ident",
-    "cluster",
-    "leiden",
-    "louvain",
-)
-"""Names of label columns, best first; case, punctuation and a plural s do not matter."""
+_PREFERRED = ("celltype", "label", "annotation", "^types?$", "cluster", "leiden", "louvain")
+"""Patterns of the names of label columns, best first; case and punctuation do not matter."""
 
 _NO_LABEL = ("", "NA", "NaN", "nan")
 
@@ -37,8 +27,8 @@ def read_labels(path: str | PathLike[str], cells: check.Names) -> tuple[pd.Serie
     path
         Table (``.csv`` or ``.tsv``, with or without ``.gz``). The column that has most of
         `cells` holds the barcodes. The column called cell type, label, annotation, type,
-        identity, cluster, Leiden or Louvain, in this order, holds the labels; any other name
-        is fine if there is one such column only.
+        cluster, Leiden or Louvain, in this order, holds the labels; any other name is fine if
+        there is one such column only.
     cells
         Barcodes of the cells that need a label: those left after quality control.
 
@@ -79,7 +69,7 @@ def _frame(path: Path, cells: check.Names) -> pd.DataFrame:
     if frame.shape[1] < 2 or frame.empty:
         raise InputError(
             f"labels must be in a table with a column of barcodes and one of labels; found "
-            f"{frame.shape[1]} columns and {len(frame)} lines in {path.name}."
+            f"{len(frame)} lines x {frame.shape[1]} columns in {path.name}."
         )
     return frame
 
@@ -93,12 +83,13 @@ def _barcode_position(frame: pd.DataFrame, cells: check.Names) -> int:
 
 def _label_position(frame: pd.DataFrame, barcodes: int, source: str) -> int:
     others = [i for i in range(frame.shape[1]) if i != barcodes]
-    plain = {i: re.sub(r"[^a-z]", "", str(frame.columns[i]).lower()).rstrip("s") for i in others}
-    exact = [i for name in _PREFERRED for i in others if plain[i] == name]
-    similar = [i for name in _PREFERRED for i in others if name in plain[i]]
-    for candidates in (exact, similar, others if len(others) == 1 else []):
-        if candidates:
-            return candidates[0]
+    if len(others) == 1:
+        return others[0]
+    plain = {i: re.sub(r"[^a-z]", "", str(frame.columns[i]).lower()) for i in others}
+    for pattern in _PREFERRED:
+        matching = [i for i in others if re.search(pattern, plain[i])]
+        if matching:  # the shortest name: "cell_type" before "cell_type_score"
+            return min(matching, key=lambda i: len(plain[i]))
     listed = ", ".join(repr(str(frame.columns[i])) for i in others)
     raise InputError(
         f"labels must be in a column that can be told from the others; found {listed} in {source}. "

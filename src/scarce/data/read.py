@@ -29,7 +29,6 @@ _SUFFIXES = {
     ".tab": "table",
     ".txt": "table",
 }
-_MAY_BE_GZIPPED = "table"
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]*G\d+(\.\d+)?$")
 _SYMBOLS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol")
@@ -94,7 +93,7 @@ def _format(path: Path) -> str:
         return "AnnData zarr" if is_zarr else "10x mtx folder"
     name = path.name.lower()
     form = _SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
-    if form is None or (name.endswith(".gz") and form != _MAY_BE_GZIPPED):
+    if form is None or (name.endswith(".gz") and form != "table"):
         if ".mtx" in path.suffixes:
             raise InputError(f"a 10x matrix must be given by its folder: pass {path.parent}.")
         raise InputError(
@@ -175,8 +174,8 @@ def _unique(names: pd.Index, what: str, notes: list[str]) -> pd.Index:
     if not repeats.any():
         return names
     notes.append(
-        f"{repeats.sum()} {what} names repeat others and got a number, the first is "
-        f"{names[int(repeats.argmax())]!r}."
+        f"A number was added to {what} names that repeat others: {repeats.sum()} of {len(names)}, "
+        f"the first is {names[int(repeats.argmax())]!r}."
     )
     with warnings.catch_warnings():
         # Barcodes end in a number anyway: what anndata would warn of is in the notes.

@@ -102,6 +102,7 @@ def simulate(
     ((300, 200), 0.1)
     """
     _check(n_cells, n_genes, n_types, n_programmes, density)
+    check.in_range("seed", seed, least=0)
     generator = np.random.default_rng(seed)
     truth = _plant(generator, n_cells, n_genes, n_types, n_programmes)
     scale = 1.0 if density is None else _scale_for(density, truth)

@@ -3,6 +3,7 @@
 HDF5 follows links into other files, and compiled sparse code trusts its index arrays: a file
 from a stranger can make either read what is none of its business. So `hdf5` refuses such files
 when it opens them, and `matrix` checks the structure of a sparse matrix before its values.
+Damage to the bookkeeping of HDF5 itself is left to the HDF5 library.
 """
 
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scarce.sparse.batches import Batch
-from scarce.sparse.ops import gram, linear, squared_error
+from scarce.sparse.ops import linear, read, squared_error
 
 __all__ = [
     "Body",
@@ -118,12 +118,11 @@ class GeneLayers(nn.Module):
         """
         if isinstance(x, Tensor):
             return self.first(x), lambda h: _dense_error(self.last(h), x, weight)
-        v = self.table[:, self.n_in :]
         if weight is None:
-            product = linear(x, self.table)
-            v_gram = gram(v)
+            product, v_gram = read(x, self.table, self.n_in)
             squares = x.values.square().sum()
         else:
+            v = self.table[:, self.n_in :]
             weighted = v * weight[:, None]
             product = linear(x, torch.cat([self.table[:, : self.n_in], weighted], 1))
             v_gram = v.T @ weighted

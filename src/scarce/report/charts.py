@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from scarce.report.canvas import INK, PAPER, blank, house_style, shown
+from scarce.report.canvas import INK, PAPER, blank, house_style, settle, shown
 from scarce.report.tables import (
     BASELINE,
     METRICS,
@@ -42,13 +43,15 @@ def score_map(summary: RunSummary) -> Figure:
         image = _draw_scores(axes, group)
     figure.colorbar(image, ax=list(panels), fraction=0.03, label="score")
     n_seeds = max(row.n_seeds for row in rows)
+    many = n_seeds > 1
     figure.suptitle(
-        f"Agreement with the reference labels, mean of {_count(n_seeds, 'seed')}\n"
-        + _wrapped(f"Labels: {summary.labels.source}", 95),
+        f"Agreement with reference labels, {f'mean of {n_seeds} seeds' if many else 'one seed'}\n"
+        + _wrapped(f"Reference: {summary.labels.source}", 95),
         x=0.01,
         ha="left",
         size=9,
     )
+    settle(figure)
     return figure
 
 
@@ -69,6 +72,7 @@ def loss_curves(summary: RunSummary) -> Figure:
         Line2D([], [], color=_HELD_OUT, linestyle="--", label="held out"),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    settle(figure)
     return figure
 
 
@@ -106,12 +110,9 @@ def _draw_loss(axes: Axes, runs: list[ModelRun]) -> None:
             axes.plot(epochs, curve, line, color=colour, alpha=strength, linewidth=1.4)
     axes.set_title(shown(runs[0].title))
     axes.set(xlabel="epoch", ylabel="loss per cell")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _wrapped(words: str, width: int) -> str:
     return "\n".join(textwrap.wrap(words, width))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

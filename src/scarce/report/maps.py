@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from mpl_toolkits.mplot3d import Axes3D
 from numpy.typing import NDArray
 
-from scarce.report.canvas import FAINT, INK, PAPER, blank, house_style, shown
+from scarce.report.canvas import FAINT, INK, PAPER, blank, house_style, settle, shown
 from scarce.report.palette import Style, styles
 from scarce.report.tables import first_runs
 from scarce.summary import RunSummary
@@ -45,7 +45,8 @@ def map_2d(summary: RunSummary, model: str) -> Figure:
     axes.set_title(_map_title(summary, model, "t-SNE map of"))
     _scatter(axes, points, summary.cells.labels, look)
     _legend(figure, summary, look)
-    _name_types(figure, axes, points, summary.cells.labels, look)
+    settle(figure)
+    _name_types(axes, points, summary.cells.labels, look)
     return figure
 
 
@@ -69,7 +70,8 @@ def kmeans_map(summary: RunSummary, model: str) -> Figure:
     _scatter(found, points, cells.kmeans[model], worn)
     _draw_borders(found, centroids)
     _mark_centroids(found, centroids)
-    _name_types(figure, known, points, cells.labels, look)
+    settle(figure)
+    _name_types(known, points, cells.labels, look)
     return figure
 
 
@@ -95,6 +97,7 @@ def map_3d(summary: RunSummary, model: str) -> Figure:
         weight="bold",
     )
     _legend(figure, summary, look)
+    settle(figure)
     return figure
 
 
@@ -151,7 +154,6 @@ def _scatter(
 
 
 def _name_types(
-    figure: Figure,
     axes: Axes,
     points: NDArray[np.float64],
     labels: NDArray[np.str_],
@@ -162,7 +164,6 @@ def _name_types(
     for label in look:
         x, y = np.median(points[labels == label], axis=0)
         texts.append(_write(axes, x, y, shown(label)))
-    figure.draw_without_rendering()
     _move_apart(axes, texts)
     for text in texts:
         _put_halo_behind(axes, text)

@@ -9,7 +9,7 @@ security policy names the two scripts by their digests, so no other one would ru
 import base64
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -20,7 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from scarce.report.canvas import to_png
+from scarce.report.canvas import to_webp
 from scarce.report.figures import all_figures
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import styles
@@ -103,8 +103,8 @@ def _pictures(summary: RunSummary) -> dict[str, Picture]:
     pictures = {}
     for stem, figure in all_figures(summary).items():
         width, height = figure.get_size_inches() * 96
-        encoded = base64.b64encode(to_png(figure)).decode("ascii")
-        pictures[stem] = Picture(f"data:image/png;base64,{encoded}", round(width), round(height))
+        encoded = base64.b64encode(to_webp(figure)).decode("ascii")
+        pictures[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
     return pictures
 
 
@@ -142,9 +142,18 @@ def _rounded(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _settings(summary: RunSummary) -> dict[str, list[object]]:
     """Return each hyper-parameter with its value in every model, empty where it has none."""
-    runs = first_runs(summary).values()
-    names = dict.fromkeys(name for run in runs for name in run.settings)
-    return {name: [run.settings.get(name, "") for run in runs] for name in names}
+    models = [dict(_flat(run.settings)) for run in first_runs(summary).values()]
+    names = dict.fromkeys(name for settings in models for name in settings)
+    return {name: [settings.get(name, "") for settings in models] for name in names}
+
+
+def _flat(settings: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every setting by its dotted name, groups of settings opened up."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _toml(config: dict[str, object]) -> str:

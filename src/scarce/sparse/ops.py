@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scarce.sparse.batches import Batch, CSRBatch
 
-__all__ = ["gram", "linear", "squared_error", "squared_error_per_gene"]
+__all__ = ["linear", "read", "squared_error", "squared_error_per_gene"]
 
 
 def linear(x: Batch, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
@@ -68,23 +68,50 @@ def _bag(rows: Tensor, picks: Tensor, starts: Tensor, values: Tensor) -> Tensor:
     )
 
 
-def gram(v: Float[Tensor, "n width"]) -> Float[Tensor, "width width"]:
-    """Return ``V.T @ V``; its gradient is the single product ``V (D + D.T)``."""
-    return _Gram.apply(v)  # type: ignore[no-any-return]
+def read(
+    x: CSRBatch, table: Float[Tensor, "genes width"], n_in: int
+) -> tuple[Float[Tensor, "cells width"], Float[Tensor, "out out"]]:
+    r"""Return ``X @ T`` and ``V.T @ V`` for a table ``T = [W | V]``.
+
+    The two things a batch and the gene-sized layers have to say to each other, at the cost
+    of one product with X forward and one backward: the gradient
+    :math:`X^\top D + [0 | V (Q + Q^\top)]` is written once.
+
+    Parameters
+    ----------
+    x
+        B cells.
+    table
+        Shape (G, D): encoder columns W, then decoder columns V.
+    n_in
+        Number of columns of W.
+
+    Returns
+    -------
+    The product, shape (B, D), and the Gram matrix, shape (D - n_in, D - n_in).
+    """
+    return _Read.apply(table, x, n_in)  # type: ignore[no-any-return]
 
 
-class _Gram(torch.autograd.Function):
-    """Autograd would multiply twice in the backward pass; the Gram matrix is symmetric."""
+class _Read(torch.autograd.Function):
+    """Autograd would slice, pad and add arrays of the table's size five times over."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        ctx.save_for_backward(v)
-        return v.T @ v
+    def forward(ctx: Any, table: Tensor, x: CSRBatch, n_in: int) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(table)
+        ctx.x, ctx.n_in = x, n_in
+        v = table[:, n_in:]
+        return _bag(table, x.genes, x.row_starts, x.values), v.T @ v
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (v,) = ctx.saved_tensors
-        return v @ (grad + grad.T)
+    def backward(  # type: ignore[override]
+        ctx: Any, product_grad: Tensor, gram_grad: Tensor
+    ) -> tuple[Tensor, None, None]:
+        (table,) = ctx.saved_tensors
+        x, n_in = ctx.x, ctx.n_in
+        grad = _bag(product_grad.contiguous(), x.cells, x.gene_starts, x.values[x.order])
+        grad[:, n_in:].addmm_(table[:, n_in:], gram_grad + gram_grad.T)
+        return grad, None, None
 
 
 def squared_error(
@@ -111,7 +138,7 @@ def squared_error(
     -------
     Scalar, of the dtype of `a`.
     """
-    explained = (gram(a).double() * v_gram.double()).sum()
+    explained = ((a.T @ a).double() * v_gram.double()).sum()
     matched = (a.double() * cross.double()).sum()
     return (explained - 2 * matched + x_squares.double()).to(a.dtype)
 

@@ -1,0 +1,158 @@
+"""Labels from a table: matched to the cells by barcode, whatever the table looks like."""
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scarce.data import read_labels
+from scarce.errors import InputError
+
+CELLS = ["AAAC-1", "AAAG-1", "AACC-1"]
+EXPECTED = {"AAAC-1": "B", "AAAG-1": "T", "AACC-1": "NK"}
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+TABLES = {
+    "csv": "barcode,cell_type\nAACC-1,NK\nAAAC-1,B\nAAAG-1,T\n",
+    "index without a name": ",cell_type\nAACC-1,NK\nAAAC-1,B\nAAAG-1,T\n",
+    "as R writes it": '"celltype"\n"AACC-1" "NK"\n"AAAC-1" "B"\n"AAAG-1" "T"\n',
+    "semicolons": "cell;Cell Types\nAACC-1;NK\nAAAC-1;B\nAAAG-1;T\n",
+    "tabs, no header": "AACC-1\tNK\nAAAC-1\tB\nAAAG-1\tT\n",
+    "label before barcode": "label,id\nNK,AACC-1\nB,AAAC-1\nT,AAAG-1\n",
+    "more cells": "barcode,label\nx,x\nAACC-1,NK\nAAAC-1,B\nAAAG-1,T\ny,NA\n",
+    "repeats that agree": "barcode,label\nAACC-1,NK\nAAAC-1,B\nAAAC-1,B\nAAAG-1,T\n",
+    "spaces in the header": "my barcode,a cell type of mine\nAACC-1,NK\nAAAC-1,B\nAAAG-1,T\n",
+    "any other name": "barcode,who\nAACC-1,NK\nAAAC-1,B\nAAAG-1,T\n",
+}
+
+
+def put(path: Path, content: str) -> Path:
+    path.write_bytes(content.encode())
+    return path
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_labels_follow_the_cells_whatever_the_table_looks_like(kind: str, tmp_path: Path) -> None:
+    found, _ = read_labels(put(tmp_path / "labels.csv", TABLES[kind]), CELLS)
+    assert list(found.index) == CELLS
+    assert found.to_dict() == EXPECTED
+
+
+def test_labels_may_be_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv.gz"
+    path.write_bytes(gzip.compress(TABLES["csv"].encode()))
+    assert read_labels(path, pd.Index(CELLS))[0].to_dict() == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [
+        ("cluster,cell_type", "cell_type"),
+        ("label,annotation", "label"),
+        ("n_counts,louvain", "louvain"),
+        ("batch,bulk_labels", "bulk_labels"),
+        ("orig.ident,seurat_clusters,CellType", "CellType"),
+        ("orig.ident,seurat_clusters", "seurat_clusters"),
+        ("cell_type_score,cell_type", "cell_type"),
+        ("phenotype,type", "type"),
+    ],
+)
+def test_the_best_named_column_is_chosen(columns: str, chosen: str, tmp_path: Path) -> None:
+    values = ",".join(columns.split(","))
+    content = f"barcode,{columns}\n" + "".join(f"{cell},{values}\n" for cell in CELLS)
+    labels, column = read_labels(put(tmp_path / "labels.csv", content), CELLS)
+    assert column == chosen
+    assert labels.name == chosen
+    assert set(labels) == {chosen}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the repository")
+def test_seurat_labels_of_pbmc3k_name_the_cells_after_quality_control() -> None:
+    path = SHARED / "pbmc3k_seurat_labels.csv"
+    table = pd.read_csv(path)
+    labels, column = read_labels(path, table["barcode"][::-1])
+    assert column == "cell_type"
+    assert list(labels) == list(table["cell_type"][::-1])
+    assert labels.nunique() == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "barcode,label\nAAAC,B\nAAAG,T\n",
+            (
+                "labels must name the cells; none of the 3 cells is in labels.csv. Cells look "
+                "like 'AAAC-1', labels.csv has 'AAAC'."
+            ),
+        ),
+        (
+            "barcode,label\nAAAC-1,B\nAAAG-1,\n",
+            (
+                "every cell must have a label; 2 of 3 cells have none in labels.csv, the first is "
+                "'AAAG-1'. Add them to labels.csv."
+            ),
+        ),
+        (
+            "barcode,label\nAAAC-1,B\nAAAG-1,T\nAAAC-1,T\nAACC-1,B\n",
+            (
+                "each cell must have one label; found 'B', 'T' for 'AAAC-1' in labels.csv "
+                "(names with several labels: 1)."
+            ),
+        ),
+        (
+            "barcode,batch,donor\nAAAC-1,1,2\n",
+            (
+                "labels must be in a column that can be told from the others; found 'batch', "
+                "'donor' in labels.csv. Call it cell_type."
+            ),
+        ),
+        (
+            "barcode,label\nAAAC-1,NA\n",
+            (
+                "labels must name the cells; none of the 3 cells is in labels.csv. Cells look "
+                "like 'AAAC-1', labels.csv has no labels."
+            ),
+        ),
+        (
+            "AAAC-1\nAAAG-1\n",
+            (
+                "labels must be in a table with a column of barcodes and one of labels; found "
+                "2 lines x 1 columns in labels.csv."
+            ),
+        ),
+        (
+            "",
+            (
+                "labels must be in a table with a column of barcodes and one of labels; found "
+                "0 lines x 0 columns in labels.csv."
+            ),
+        ),
+    ],
+)
+def test_tables_that_do_not_label_the_cells_are_refused(
+    content: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as error:
+        read_labels(put(tmp_path / "labels.csv", content), CELLS)
+    assert str(error.value) == message
+
+
+def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        read_labels(tmp_path / "labels.csv", CELLS)
+    assert str(error.value) == (
+        f"labels must be in an existing file; found none at {tmp_path}/labels.csv."
+    )
+    path = tmp_path / "labels.csv.gz"
+    path.write_bytes(b"barcode")
+    with pytest.raises(InputError) as error:
+        read_labels(path, CELLS)
+    assert str(error.value) == (
+        "labels.csv.gz must be a table of barcodes and labels; found: Not a gzipped file (b'ba')."
+    )
+    with pytest.raises(InputError, match="must be a table of barcodes and labels"):
+        read_labels(
+            put(tmp_path / "labels.csv", "barcode,label\nAAAC-1,B\nAAAG-1,T,extra\n"), CELLS
+        )
