@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+
 from scarce.cli import main
 
 QUICK = ["--epochs", "2", "--latent", "3", "--no-qc", "--models", "bvae", "--quiet"]

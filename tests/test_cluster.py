@@ -1,6 +1,7 @@
 """k-means finds separated groups, repeats itself, and orders clusters by size."""
 
 import numpy as np
+
 from scarce.cluster import kmeans
 
 

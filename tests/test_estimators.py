@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+
 from scarce import BetaVAE, BetaVSC, DeepAutoencoder
 from scarce.errors import InputError
 from scarce.estimators import Estimator
@@ -32,7 +33,9 @@ def adata() -> ad.AnnData:
     counts = np.random.default_rng(0).poisson(0.7, (50, 30))
     x = sp.csr_matrix(np.log1p(counts).astype(np.float32))
     names = [f"gene{g}" for g in range(30)]
-    return ad.AnnData(x, obs=pd.DataFrame(index=[f"c{i}" for i in range(50)]), var=pd.DataFrame(index=names))
+    return ad.AnnData(
+        x, obs=pd.DataFrame(index=[f"c{i}" for i in range(50)]), var=pd.DataFrame(index=names)
+    )
 
 
 def with_values(adata: ad.AnnData, where: object, value: float) -> ad.AnnData:
@@ -110,7 +113,7 @@ def test_no_common_gene_is_an_error(adata: ad.AnnData) -> None:
     model = make(BetaVAE).fit(adata)
     other = adata.copy()
     other.var_names = [f"ENSG{i}" for i in range(30)]
-    with pytest.raises(InputError, match="found none of its 30 genes .*'gene0'.*'ENSG0'"):
+    with pytest.raises(InputError, match=r"found none of its 30 genes .*'gene0'.*'ENSG0'"):
         model.transform(other)
 
 
@@ -190,7 +193,7 @@ def test_loading_what_is_not_the_model_says_what_is_there(
     with pytest.raises(InputError, match=r"must hold model\.json; found none"):
         BetaVAE.load(tmp_path)
     make(BetaVAE).fit(adata).save(tmp_path)
-    with pytest.raises(InputError, match="must be a BetaVSC; .* holds a BetaVAE"):
+    with pytest.raises(InputError, match=r"must be a BetaVSC; .* holds a BetaVAE"):
         BetaVSC.load(tmp_path)
     about = (tmp_path / "model.json").read_text().replace('"format": 1', '"format": 99')
     (tmp_path / "model.json").write_text(about)

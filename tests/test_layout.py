@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from scarce.layout import neighbourhood, tsne
 from sklearn.neighbors import NearestNeighbors
+
+from scarce.layout import neighbourhood, tsne
 
 BLOBS = np.concatenate(
     [np.random.default_rng(i).normal(8 * i, 1, (40, 6)) for i in range(4)]

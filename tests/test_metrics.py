@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scarce.metrics import agreement, silhouette
 from sklearn import metrics as sk
+
+from scarce.metrics import agreement, silhouette
 
 partitions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30)
 
@@ -18,9 +19,7 @@ def test_agreement_equals_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     assert ours["nmi"] == pytest.approx(arithmetic, abs=1e-12)
     assert ours["ari"] == pytest.approx(sk.adjusted_rand_score(labels, clusters), abs=1e-12)
     assert ours["homogeneity"] == pytest.approx(sk.homogeneity_score(labels, clusters), abs=1e-12)
-    assert ours["completeness"] == pytest.approx(
-        sk.completeness_score(labels, clusters), abs=1e-12
-    )
+    assert ours["completeness"] == pytest.approx(sk.completeness_score(labels, clusters), abs=1e-12)
 
 
 @given(partitions)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from scipy.integrate import quad
+from scipy.stats import norm
+
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
@@ -18,8 +21,6 @@ from scarce.models.parts import (
     spike_and_slab_kl,
 )
 from scarce.sparse.batches import Batch, Batches
-from scipy.integrate import quad
-from scipy.stats import norm
 
 N_GENES, N_LATENT = 40, 3
 SMALL = Network(n_hidden=(8, 6))

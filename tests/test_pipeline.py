@@ -6,10 +6,11 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn import metrics as sk
+
 from scarce.data import load, simulate
 from scarce.errors import InputError
 from scarce.pipeline import Result, RunConfig, plan, run
-from sklearn import metrics as sk
 
 QUICK = RunConfig(data="simulated", labels="cell_type", epochs=2, latent=3, genes=100, qc=False)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+
 from scarce.data import read
 from scarce.errors import InputError
 from scarce.preprocess import Thresholds, normalise, pca, quality_control, variable_genes
@@ -54,7 +55,7 @@ def test_quality_control_leaves_its_input_alone(random_counts: ad.AnnData) -> No
 
 
 def test_nothing_left_says_what_each_rule_took(random_counts: ad.AnnData) -> None:
-    with pytest.raises(InputError, match="left 0 of 60 cells .*fewer than 200 genes: 60.*--no-qc"):
+    with pytest.raises(InputError, match=r"left 0 of 60 cells .*fewer than 200 genes: 60.*--no-qc"):
         quality_control(random_counts, Thresholds())
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from scarce.sparse.batches import Batches, CSRBatch, choose_path
 from scarce.sparse.ops import linear, read, squared_error, squared_error_per_gene
 from scarce.sparse.stats import mean_and_variance

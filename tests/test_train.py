@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from torch import nn
+
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.parts import Loss, Network
 from scarce.sparse.batches import Batch, Batches
 from scarce.train import TrainConfig, fit_module
-from torch import nn
 
 CONFIG = TrainConfig(epochs=30, batch_size=32, lr=1e-2, held_out=0.2, patience=5)
 
@@ -36,10 +37,7 @@ class Slope(nn.Module):
         self.losses = iter(losses)
 
     def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
-        if self.training:
-            total = self.weight.sum()
-        else:
-            total = torch.tensor(next(self.losses))
+        total = self.weight.sum() if self.training else torch.tensor(next(self.losses))
         return Loss(total, {"slope": total})
 
 

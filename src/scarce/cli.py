@@ -149,13 +149,13 @@ def _load(options: argparse.Namespace, config: "RunConfig") -> "AnnData":
 def _run(options: argparse.Namespace) -> None:
     from scarce.data import write
     from scarce.export import export
-    from scarce.pipeline import run
+    from scarce.pipeline import run, silent
 
     config = _config(options)
     with write.new_directory(options.out, force=options.force) as directory:
         adata = _load(options, config)
-        progress = _silent if options.quiet or not sys.stderr.isatty() else _bar
-        result = run(adata, config, progress=progress)
+        show = sys.stderr.isatty() and not options.quiet
+        result = run(adata, config, progress=_bar if show else silent)
         export(result, config, directory)
     if not options.quiet:
         _print_scores(result.summary)
@@ -180,11 +180,6 @@ def _bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
             bar.update(step - bar.n)
 
         yield reached
-
-
-@contextmanager
-def _silent(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
-    yield lambda step: None
 
 
 def _print_scores(summary: "RunSummary") -> None:

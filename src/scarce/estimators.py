@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from scipy.sparse import csr_matrix
-from torch import Tensor, nn
+from torch import Tensor
 
 from scarce import check
 from scarce.data import write
@@ -22,7 +22,7 @@ from scarce.errors import InputError
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
-from scarce.models.parts import Network
+from scarce.models.parts import Net, Network
 from scarce.sparse.batches import Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import History, TrainConfig, fit_module
@@ -32,7 +32,7 @@ __all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator"]
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
 
-Cells = AnnData | csr_matrix
+Cells: TypeAlias = AnnData | csr_matrix
 """Log-normalised expression, cells x genes."""
 
 
@@ -49,13 +49,13 @@ class Estimator(ABC):
     training: TrainConfig
     seed: int
 
-    module_: Any
+    module_: Net
     history_: History
     var_names_: list[str] | None
     path_: str
 
     @abstractmethod
-    def _build(self, n_genes: int) -> nn.Module:
+    def _build(self, n_genes: int) -> Net:
         """Return the untrained network."""
 
     def fit(
@@ -118,8 +118,9 @@ class Estimator(ABC):
         """Return the expected log-normalised expression, a dense (n_cells, n_genes) array."""
         z = torch.from_numpy(self.transform(cells, layer=layer))
         with torch.no_grad():
-            blocks = [self.module_.decode(block) for block in z.split(self.training.batch_size)]
-        return torch.cat(blocks).numpy()  # type: ignore[no-any-return]
+            size = self.training.batch_size
+            blocks = [self.module_.decode(z[i : i + size]) for i in range(0, len(z), size)]
+        return torch.cat(blocks).numpy()
 
     @property
     def n_parameters_(self) -> int:
@@ -196,13 +197,13 @@ class Estimator(ABC):
         train = batches(order[n_held_out:])
         return train, batches(order[:n_held_out]) if n_held_out else None
 
-    def _start(self, x: csr_matrix, n_genes: int) -> nn.Module:
+    def _start(self, x: csr_matrix, n_genes: int) -> Net:
         """Build the network from the seed, without touching the user's random state."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             module = self._build(n_genes)
         mean, variance = (torch.from_numpy(a).float() for a in mean_and_variance(x))
-        module.body.start_from(mean, variance)  # type: ignore[operator, union-attr]
+        module.body.start_from(mean, variance)
         return module
 
     def _encode(
@@ -259,7 +260,7 @@ class DeepAutoencoder(Estimator):
         self.training = training
         self.seed = seed
 
-    def _build(self, n_genes: int) -> nn.Module:
+    def _build(self, n_genes: int) -> Net:
         return AutoencoderNet(n_genes, self.n_latent, self.network, relu_code=self.relu_code)
 
 
@@ -295,7 +296,7 @@ class BetaVAE(Estimator):
         self.training = training
         self.seed = seed
 
-    def _build(self, n_genes: int) -> nn.Module:
+    def _build(self, n_genes: int) -> Net:
         return BetaVAENet(
             n_genes, self.n_latent, self.network, beta=self.beta, warm_up=self.warm_up
         )
@@ -313,6 +314,8 @@ class BetaVSC(Estimator):
     network, training, seed
         See `DeepAutoencoder`.
     """
+
+    module_: BetaVSCNet
 
     def __init__(
         self,
@@ -341,7 +344,7 @@ class BetaVSC(Estimator):
         """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
         return self._encode(cells, layer, self.module_.inclusion)
 
-    def _build(self, n_genes: int) -> nn.Module:
+    def _build(self, n_genes: int) -> Net:
         return BetaVSCNet(
             n_genes,
             self.n_latent,

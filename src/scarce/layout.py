@@ -39,11 +39,11 @@ def neighbourhood(
     seed
         Of the approximate search, which replaces the exact one above 1,000 cells.
     """
-    z = np.ascontiguousarray(z, dtype=np.float64)
+    points: NDArray[np.float64] = np.ascontiguousarray(z, dtype=np.float64)
     affinities = openTSNE.affinity.PerplexityBasedNN(
-        z, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=-1, random_state=seed
+        points, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=-1, random_state=seed
     )
-    return Neighbourhood(z, affinities)
+    return Neighbourhood(points, affinities)
 
 
 def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
@@ -98,4 +98,5 @@ def _start(z: NDArray[np.float64], n_components: int, seed: int) -> NDArray[np.f
 def _fix_signs(u: NDArray[np.float64]) -> NDArray[np.float64]:
     """Make the largest entry of each column positive, so that maps do not flip."""
     largest = np.abs(u).argmax(0)
-    return u * np.sign(u[largest, np.arange(u.shape[1])])
+    signs: NDArray[np.float64] = np.sign(u[largest, np.arange(u.shape[1])])
+    return u * signs

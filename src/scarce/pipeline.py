@@ -3,12 +3,12 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -33,10 +33,16 @@ from scarce.summary import (
     Score,
 )
 
-__all__ = ["Result", "RunConfig", "plan", "run"]
+__all__ = ["Result", "RunConfig", "plan", "run", "silent"]
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar of so many steps; what it yields is told the step reached."""
+
+
+@contextmanager
+def silent(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
+    """Show no progress."""
+    yield lambda step: None
 
 
 @dataclass(frozen=True)
@@ -98,23 +104,22 @@ class RunConfig:
         check.one_of("preset", self.preset, PRESETS)
         for model in self.models:
             check.one_of("model", model, MODELS)
-        for name in ("genes", "latent", "epochs"):
-            value = getattr(self, name)
-            if value not in (None, "all"):
-                check.in_range(name, value, least=1)
+        for name in ("latent", "epochs"):
+            if getattr(self, name) is not None:
+                check.in_range(name, getattr(self, name), least=1)
         check.in_range("seeds", self.seeds, least=1)
         check.in_range("seed", self.seed, least=0)
-        preset = PRESETS[self.preset]
-        defaults = {
-            "genes": preset.genes or "all",
-            "latent": preset.n_latent,
-            "beta": preset.beta,
-            "alpha": preset.alpha,
-            "epochs": preset.training.epochs,
-            "batch_size": preset.training.batch_size,
-            "lr": preset.training.lr,
-        }
-        return replace(self, **{k: v for k, v in defaults.items() if getattr(self, k) is None})
+        settings = self.settings
+        return replace(
+            self,
+            genes=settings.genes or "all",
+            latent=settings.n_latent,
+            beta=settings.beta,
+            alpha=settings.alpha,
+            epochs=settings.training.epochs,
+            batch_size=settings.training.batch_size,
+            lr=settings.training.lr,
+        )
 
     @classmethod
     def from_options(cls, options: dict[str, object]) -> "RunConfig":
@@ -129,18 +134,38 @@ class RunConfig:
 
     @property
     def settings(self) -> Settings:
-        """Settings of the models, for a resolved config."""
+        """Settings of the models: the preset's, where this config gives none."""
         preset = PRESETS[self.preset]
+        training = preset.training
         return replace(
             preset,
-            genes=None if self.genes == "all" else self.genes,
-            n_latent=self.latent,
-            beta=self.beta,
-            alpha=self.alpha,
+            genes=preset.genes if self.genes is None else _number_or_all(self.genes),
+            n_latent=_given(self.latent, preset.n_latent),
+            beta=_given(self.beta, preset.beta),
+            alpha=_given(self.alpha, preset.alpha),
             training=replace(
-                preset.training, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr
+                training,
+                epochs=_given(self.epochs, training.epochs),
+                batch_size=_given(self.batch_size, training.batch_size),
+                lr=_given(self.lr, training.lr),
             ),
         )
+
+
+Option = TypeVar("Option", int, float)
+
+
+def _given(value: Option | None, default: Option) -> Option:
+    return default if value is None else value
+
+
+def _number_or_all(genes: int | str) -> int | None:
+    """Return how many genes to model; None for all of them."""
+    if genes == "all":
+        return None
+    if not isinstance(genes, int) or genes < 1:
+        raise InputError(f"genes must be 'all' or a whole number above 0; found {genes!r}.")
+    return genes
 
 
 class Result(NamedTuple):
@@ -153,9 +178,7 @@ class Result(NamedTuple):
     """Fitted models of the first seed."""
 
 
-def run(
-    adata: AnnData, config: RunConfig, *, progress: Progress = lambda task, n: nullcontext(int)
-) -> Result:
+def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Result:
     """Run the experiment.
 
     Parameters
@@ -235,17 +258,20 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
     n_modelled = kept.n_vars if genes is None else min(genes, kept.n_vars)
     training = config.settings.training
     return [
-        f"{source['name']} ({source['format']}): {adata.n_obs:,} cells x {adata.n_vars:,} genes, "
-        f"{adata.X.nnz:,} nonzeros ({adata.X.nnz / adata.X.shape[0] / adata.X.shape[1]:.1%})",
+        f"{source['name']} ({source['format']}): {_shape(adata)}, {adata.X.nnz:,} nonzeros",
         *(f"note: {note}" for note in source["notes"]),
         f"cell table: {', '.join(map(str, adata.obs)) or 'no columns'}",
         *(f"would remove: {r.n_cells or r.n_genes:,} {r.rule}" for r in removed),
-        f"would keep: {kept.n_obs:,} cells x {kept.n_vars:,} genes; model {n_modelled:,} genes",
+        f"would keep: {_shape(kept)}; model {n_modelled:,} genes",
         f"labels: {label_source}",
-        f"would train: {', '.join(TITLES[m] for m in config.models)} beside PCA; preset "
-        f"{config.preset}, {config.latent} latents, at most {training.epochs} epochs of batches "
-        f"of {training.batch_size}, {config.seeds} seed(s)",
+        f"would train: {', '.join(TITLES[m] for m in config.models)} beside PCA",
+        f"preset: {config.preset}, {config.latent} latents, {config.seeds} seed(s)",
+        f"training: at most {training.epochs} epochs, batches of {training.batch_size}",
     ]
+
+
+def _shape(adata: AnnData) -> str:
+    return f"{adata.n_obs:,} cells x {adata.n_vars:,} genes"
 
 
 class _Experiment:
@@ -290,13 +316,12 @@ class _Experiment:
         with self.progress(f"{TITLES[model]}: 3-D map", 1):
             tsne3d = layout.tsne(near, 3, seed=seed)
         self._tsne2d[model], self._tsne3d[model], self._kmeans[model] = tsne2d, tsne3d, on_map
-        for key, space in (("X", z), ("X_tsne", tsne2d), ("X_tsne3d", tsne3d)):
-            self.adata.obsm[f"{key}_{model}"] = space
+        for key, points in (("X", z), ("X_tsne", tsne2d), ("X_tsne3d", tsne3d)):
+            self.adata.obsm[f"{key}_{model}"] = points
         for space, found in {"latent": in_latent, "tsne2d": on_map}.items():
-            names = [str(k) for k in range(len(found.centroids))]
-            self.adata.obs[f"kmeans_{space}_{model}"] = pd.Categorical.from_codes(
-                found.labels, names
-            )
+            names = pd.Index([str(k) for k in range(len(found.centroids))])
+            clusters = pd.Categorical.from_codes(found.labels, names)
+            self.adata.obs[f"kmeans_{space}_{model}"] = clusters
 
     def cells(self) -> Cells:
         """What is drawn."""

@@ -58,7 +58,9 @@ def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, li
     adata = adata[_genes_per_cell(adata) >= thresholds.min_genes]
     removed = [Removed(f"fewer than {thresholds.min_genes} genes", n_cells - adata.n_obs, 0)]
     adata = adata[:, _cells_per_gene(adata) >= thresholds.min_cells]
-    removed.append(Removed(f"in fewer than {thresholds.min_cells} cells", 0, n_genes - adata.n_vars))
+    removed.append(
+        Removed(f"in fewer than {thresholds.min_cells} cells", 0, n_genes - adata.n_vars)
+    )
 
     found, mito = _genes_per_cell(adata), _percent_mito(adata)
     rules = {
@@ -82,9 +84,9 @@ def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, li
 
 
 def normalise(adata: AnnData, *, target_sum: float = 1e4) -> None:
-    """Keep counts in ``layers["counts"]`` and put log-normalised expression into ``X``.
+    r"""Keep counts in ``layers["counts"]`` and put log-normalised expression into ``X``.
 
-    :math:`\\log(1 + 10^4\\,x_{ig} / n_i)` with n_i the counts of cell i, in float32: Seurat's
+    :math:`\log(1 + 10^4\,x_{ig} / n_i)` with n_i the counts of cell i, in float32: Seurat's
     LogNormalize. Only nonzeros are touched; a cell without counts stays all zero.
 
     Parameters
@@ -124,9 +126,7 @@ def variable_genes(adata: AnnData, n_genes: int | None) -> None:
     with warnings.catch_warnings():
         # Loess warns of ties among genes seen in few cells; the fit is Seurat's.
         warnings.simplefilter("ignore")
-        sc.pp.highly_variable_genes(
-            adata, flavor="seurat_v3", layer="counts", n_top_genes=n_genes
-        )
+        sc.pp.highly_variable_genes(adata, flavor="seurat_v3", layer="counts", n_top_genes=n_genes)
 
 
 def pca(x: csr_matrix, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
@@ -140,11 +140,11 @@ def pca(x: csr_matrix, n_components: int, *, seed: int = 0) -> NDArray[np.float6
 
 
 def _genes_per_cell(adata: AnnData) -> NDArray[np.int64]:
-    return adata.X.getnnz(axis=1)  # type: ignore[no-any-return, union-attr]
+    return adata.X.getnnz(axis=1)  # type: ignore[no-any-return]
 
 
 def _cells_per_gene(adata: AnnData) -> NDArray[np.int64]:
-    return adata.X.getnnz(axis=0)  # type: ignore[no-any-return, union-attr]
+    return adata.X.getnnz(axis=0)  # type: ignore[no-any-return]
 
 
 def _percent_mito(adata: AnnData) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder, Estimator
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
-__all__ = ["MODELS", "PRESETS", "Settings", "TITLES", "build"]
+__all__ = ["MODELS", "PRESETS", "TITLES", "Settings", "build"]
 
 MODELS = ("dae", "bvae", "bvsc")
 TITLES = {"pca": "PCA", "dae": "Deep autoencoder", "bvae": "β-VAE", "bvsc": "β-VSC"}

@@ -4,21 +4,14 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scarce.models.parts import Loss
-from scarce.sparse.batches import Batch, Batches
+from scarce.models.parts import Loss, Net
+from scarce.sparse.batches import Batches
 
-__all__ = ["History", "Model", "TrainConfig", "fit_module"]
-
-
-class Model(Protocol):
-    """What a module must offer to be trained: see `scarce.models`."""
-
-    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss: ...
+__all__ = ["History", "TrainConfig", "fit_module"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class History:
 
 
 def fit_module(
-    module: nn.Module,
+    module: Net,
     train: Batches,
     held_out: Batches | None,
     config: TrainConfig,
@@ -85,7 +78,7 @@ def fit_module(
     Parameters
     ----------
     module
-        A `Model`. It is left in evaluation mode, with the best held-out weights if there
+        Left in evaluation mode, with the best held-out weights if there
         are held-out cells, else with the last ones.
     train, held_out
         Cells to learn from, and cells to decide by.
@@ -142,7 +135,7 @@ def fit_module(
 
 
 def _train_epoch(
-    module: nn.Module,
+    module: Net,
     batches: Batches,
     optimiser: torch.optim.Optimizer,
     epoch: int,
@@ -159,14 +152,14 @@ def _train_epoch(
         for step, x in enumerate(batches.shuffled(order), start=first_step):
             loss = module.loss(x, progress=step / n_steps, generator=generator)
             optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()
+            loss.total.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             yield x.shape[0], loss
 
     return _means(steps())
 
 
-def _evaluate(module: nn.Module, batches: Batches) -> float:
+def _evaluate(module: Net, batches: Batches) -> float:
     """Mean loss per cell at the end of all schedules, with the same noise at every call."""
     module.eval()
     generator = torch.Generator(device=batches.device).manual_seed(0)
@@ -189,11 +182,11 @@ def _means(losses: Iterable[tuple[int, Loss]]) -> dict[str, float]:
     return {name: float(value) / n_cells for name, value in sums.items()}
 
 
-def _adam(module: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
+def _adam(module: Net, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         module.parameters(), lr=lr, weight_decay=config.weight_decay, fused=True
     )
 
 
-def _snapshot(module: nn.Module) -> dict[str, Tensor]:
+def _snapshot(module: Net) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}

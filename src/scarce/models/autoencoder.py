@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scarce.models.parts import Body, Loss, Network
+from scarce.models.parts import Loss, Net, Network
 from scarce.sparse.batches import Batch
 
 __all__ = ["AutoencoderNet"]
 
 
-class AutoencoderNet(nn.Module):
+class AutoencoderNet(Net):
     r"""Deterministic code ``z = f(x)``; loss :math:`\frac1B \sum_i \|x_i - \hat x_i\|^2`.
 
     Parameters
@@ -27,18 +27,13 @@ class AutoencoderNet(nn.Module):
     def __init__(
         self, n_genes: int, n_latent: int, network: Network, *, relu_code: bool = False
     ) -> None:
-        super().__init__()
-        self.body = Body(n_genes, n_latent, network)
+        super().__init__(n_genes, n_latent, network)
         self.head = nn.Linear(self.body.n_features, n_latent)
         self.code = nn.ReLU() if relu_code else nn.Identity()
 
     def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code."""
         return self.code(self.head(self.body.features(x)))  # type: ignore[no-any-return]
-
-    def decode(self, z: Float[Tensor, "cells latent"]) -> Float[Tensor, "cells genes"]:
-        """Return the reconstruction."""
-        return self.body.decode(z)
 
     def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the reconstruction loss per cell; no schedule depends on `progress`."""

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scarce.models.parts import Body, Loss, Network, gaussian_kl, gaussian_sample, ramp
+from scarce.models.parts import Loss, Net, Network, gaussian_kl, gaussian_sample, ramp
 from scarce.sparse.batches import Batch
 
 __all__ = ["BetaVAENet"]
 
 
-class BetaVAENet(nn.Module):
+class BetaVAENet(Net):
     r"""Beta-VAE with a diagonal Gaussian posterior.
 
     Parameters
@@ -50,20 +50,15 @@ class BetaVAENet(nn.Module):
         beta: float,
         warm_up: float,
     ) -> None:
-        super().__init__()
+        super().__init__(n_genes, n_latent, network)
         self.beta = beta
         self.warm_up = warm_up
-        self.body = Body(n_genes, n_latent, network)
         self.mu = nn.Linear(self.body.n_features, n_latent)
         self.log_var = nn.Linear(self.body.n_features, n_latent)
 
     def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
         """Return the posterior mean."""
         return self.mu(self.body.features(x))  # type: ignore[no-any-return]
-
-    def decode(self, z: Float[Tensor, "cells latent"]) -> Float[Tensor, "cells genes"]:
-        """Return the expected expression."""
-        return self.body.decode(z)
 
     def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""

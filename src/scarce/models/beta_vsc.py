@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scarce.models.parts import (
-    Body,
     Loss,
+    Net,
     Network,
     gaussian_sample,
     ramp,
@@ -27,7 +27,7 @@ _SHARPNESS = (50.0, 200.0)
 """Of the soft gates, at the start and the end of training (Tonolini et al., supplement)."""
 
 
-class BetaVSCNet(nn.Module):
+class BetaVSCNet(Net):
     r"""Variational sparse coding with a fixed spike-and-slab prior.
 
     Parameters
@@ -70,12 +70,11 @@ class BetaVSCNet(nn.Module):
         warm_up: float,
         hard: bool,
     ) -> None:
-        super().__init__()
+        super().__init__(n_genes, n_latent, network)
         self.beta = beta
         self.alpha = alpha
         self.warm_up = warm_up
         self.hard = hard
-        self.body = Body(n_genes, n_latent, network)
         self.mu = nn.Linear(self.body.n_features, n_latent)
         self.log_var = nn.Linear(self.body.n_features, n_latent)
         self.logit = nn.Linear(self.body.n_features, n_latent)
@@ -88,10 +87,6 @@ class BetaVSCNet(nn.Module):
     def inclusion(self, x: Batch) -> Float[Tensor, "cells latent"]:
         r"""Return the inclusion probabilities :math:`\gamma`."""
         return self.logit(self.body.features(x)).sigmoid()  # type: ignore[no-any-return]
-
-    def decode(self, z: Float[Tensor, "cells latent"]) -> Float[Tensor, "cells genes"]:
-        """Return the expected expression."""
-        return self.body.decode(z)
 
     def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""

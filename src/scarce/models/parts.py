@@ -1,8 +1,10 @@
 r"""What the models are made of: gene-sized layers, stacks, samplers and KL divergences."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ __all__ = [
     "Body",
     "GeneLayers",
     "Loss",
+    "Net",
     "Network",
     "gaussian_kl",
     "gaussian_sample",
@@ -100,7 +103,7 @@ class GeneLayers(nn.Module):
         return h @ self.table[:, self.n_in : -1].T + self.table[:, -1]
 
     def read(
-        self, x: Batch, weight: Float[Tensor, "genes"] | None = None
+        self, x: Batch, weight: Float[Tensor, " genes"] | None = None
     ) -> tuple[Float[Tensor, "cells n_in"], Callable[[Tensor], Float[Tensor, ""]]]:
         r"""Read a batch once, for the encoder and for the loss.
 
@@ -168,7 +171,7 @@ class Body(nn.Module):
             nn.Parameter(torch.zeros(n_genes)) if network.noise == "per_gene" else None
         )
 
-    def start_from(self, mean: Float[Tensor, "genes"], variance: Float[Tensor, "genes"]) -> None:
+    def start_from(self, mean: Float[Tensor, " genes"], variance: Float[Tensor, " genes"]) -> None:
         """Begin at the gene-mean model: output bias and noise as in the training cells."""
         with torch.no_grad():
             self.ends.table[:, -1] = mean
@@ -203,6 +206,44 @@ class Body(nn.Module):
         return self.ends.last(self.decoder(z))
 
 
+class Net(nn.Module, ABC):
+    """What every model offers; a model adds its head, `encode` and `loss`.
+
+    Parameters
+    ----------
+    n_genes, n_latent
+        G and J.
+    network
+        Shape of encoder and decoder.
+    """
+
+    def __init__(self, n_genes: int, n_latent: int, network: Network) -> None:
+        super().__init__()
+        self.body = Body(n_genes, n_latent, network)
+
+    @abstractmethod
+    def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
+        """Return the code handed downstream: a posterior mean, never a sample."""
+
+    def decode(self, z: Float[Tensor, "cells latent"]) -> Float[Tensor, "cells genes"]:
+        """Return the expected expression, dense."""
+        return self.body.decode(z)
+
+    @abstractmethod
+    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+        """Return the loss per cell of a batch.
+
+        Parameters
+        ----------
+        x
+            B cells.
+        progress
+            Share of training done, from 0 to 1; drives every schedule.
+        generator
+            Source of every random number.
+        """
+
+
 def drop(x: Batch, share: float, generator: torch.Generator) -> Batch:
     """Set a random share of the nonzero entries to zero and scale up the rest."""
     values = x if isinstance(x, Tensor) else x.values
@@ -213,7 +254,7 @@ def drop(x: Batch, share: float, generator: torch.Generator) -> Batch:
 
 def _stack(widths: tuple[int, ...], network: Network) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out), *_activation(n_out, network)]
     return layers
 

@@ -134,7 +134,7 @@ class Batches:
         return torch.from_numpy(x).to(self.device)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc]
+@numba.njit(nogil=True, cache=True)
 def _gather(
     starts: NDArray[np.int64],
     genes: NDArray[np.int32],
@@ -154,7 +154,7 @@ def _gather(
     return row_starts, out_genes, out_values
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc]
+@numba.njit(nogil=True, cache=True)
 def _transpose(
     row_starts: NDArray[np.int32], genes: NDArray[np.int32], n_genes: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:

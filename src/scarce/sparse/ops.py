@@ -39,7 +39,7 @@ def linear(x: Batch, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cel
     """
     if isinstance(x, Tensor):
         return x @ weight
-    return _Linear.apply(weight, x)  # type: ignore[no-any-return]
+    return _Linear.apply(weight, x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Linear(torch.autograd.Function):
@@ -51,7 +51,7 @@ class _Linear(torch.autograd.Function):
         return _bag(weight, x.genes, x.row_starts, x.values)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         x: CSRBatch = ctx.x
         return _bag(grad.contiguous(), x.cells, x.gene_starts, x.values[x.order]), None
 
@@ -90,7 +90,7 @@ def read(
     -------
     The product, shape (B, D), and the Gram matrix, shape (D - n_in, D - n_in).
     """
-    return _Read.apply(table, x, n_in)  # type: ignore[no-any-return]
+    return _Read.apply(table, x, n_in)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Read(torch.autograd.Function):
@@ -104,9 +104,7 @@ class _Read(torch.autograd.Function):
         return _bag(table, x.genes, x.row_starts, x.values), v.T @ v
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, product_grad: Tensor, gram_grad: Tensor
-    ) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, product_grad: Tensor, gram_grad: Tensor) -> tuple[Tensor, None, None]:
         (table,) = ctx.saved_tensors
         x, n_in = ctx.x, ctx.n_in
         grad = _bag(product_grad.contiguous(), x.cells, x.gene_starts, x.values[x.order])
@@ -145,7 +143,7 @@ def squared_error(
 
 def squared_error_per_gene(
     a: Float[Tensor, "cells width"], v: Float[Tensor, "genes width"], x: CSRBatch
-) -> Float[Tensor, "genes"]:
+) -> Float[Tensor, " genes"]:
     r"""Return :math:`\sum_i (a_i \cdot v_g - x_{ig})^2` for each gene; not differentiable.
 
     Parameters
