@@ -89,6 +89,7 @@ def test_metrics_have_the_promised_columns(cells: Path, tmp_path: Path) -> None:
     assert (summary["data"]["n_cells"], summary["data"]["n_genes"]) == (60, 40)
 
 
+@pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
 def test_embeddings_open_in_scanpy(cells: Path, tmp_path: Path) -> None:
     import matplotlib as mpl
     import scanpy as sc

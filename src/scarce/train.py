@@ -34,9 +34,9 @@ class TrainConfig:
         Epochs without a better held-out loss before stopping. The best state is kept.
     """
 
-    epochs: int = 400
+    epochs: int = 200
     batch_size: int = 128
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 1e-4
     held_out: float = 0.1
     patience: int = 25

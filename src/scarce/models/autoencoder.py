@@ -9,6 +9,10 @@ from scarce.sparse.batches import Batch
 
 __all__ = ["AutoencoderNet"]
 
+_ALIVE = 10.0
+"""Bias a ReLU code starts from. From zero, three of six units were dead after training on
+PBMC3k and the loss stayed above that of six principal components; from here none were."""
+
 
 class AutoencoderNet(Net):
     r"""Deterministic code ``z = f(x)``; loss :math:`\frac1B \sum_i \|x_i - \hat x_i\|^2`.
@@ -20,8 +24,9 @@ class AutoencoderNet(Net):
     network
         Shape of encoder and decoder.
     relu_code
-        Apply ReLU to the code, as the course report prints it. A unit can then die; its
-        published program uses the linear code, which is the default here.
+        Apply ReLU to the code, as the course report prints it; its published program uses
+        the linear code, which is the default here. A ReLU unit can die, so every unit
+        starts well above zero.
     """
 
     def __init__(
@@ -30,6 +35,8 @@ class AutoencoderNet(Net):
         super().__init__(n_genes, n_latent, network)
         self.head = nn.Linear(self.body.n_features, n_latent)
         self.code = nn.ReLU() if relu_code else nn.Identity()
+        if relu_code:
+            nn.init.constant_(self.head.bias, _ALIVE)
 
     def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code."""

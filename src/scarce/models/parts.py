@@ -67,7 +67,7 @@ class Network:
     n_hidden: tuple[int, ...] = (128, 128)
     normalise: bool = True
     first_linear: bool = False
-    input_dropout: float = 0.1
+    input_dropout: float = 0.5
     noise: Noise = "per_gene"
 
 
@@ -172,11 +172,15 @@ class Body(nn.Module):
         )
 
     def start_from(self, mean: Float[Tensor, " genes"], variance: Float[Tensor, " genes"]) -> None:
-        """Begin at the gene-mean model: output bias and noise as in the training cells."""
+        """Begin at the gene-mean model: output bias and noise as in the training cells.
+
+        A network of plain squared error begins at random, as the course report's.
+        """
+        if self.log_variance is None:
+            return
         with torch.no_grad():
             self.ends.table[:, -1] = mean
-            if self.log_variance is not None:
-                self.log_variance.copy_(variance.clamp_min(_LEAST_VARIANCE).log())
+            self.log_variance.copy_(variance.clamp_min(_LEAST_VARIANCE).log())
 
     def features(self, x: Batch) -> Float[Tensor, "cells features"]:
         """Return the encoder's last hidden layer."""
