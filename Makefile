@@ -6,14 +6,13 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check \
 	--constraint constraints.txt --editable
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help demo test setup docs bench clean
+.PHONY: help demo test setup docs clean
 
 help:
 	@echo "make demo    install into $(VENV), run the bundled example, say where its report is"
 	@echo "make test    format, lint, types, import layers, tests with coverage"
 	@echo "make setup   install for development"
 	@echo "make docs    build the documentation into docs/_build/html"
-	@echo "make bench   time one training step against dense PyTorch"
 	@echo "make clean   remove everything made here, $(VENV) included"
 	@echo "PYTHON=...   choose the Python (3.11 or newer) that $(VENV) is made with"
 
@@ -33,9 +32,6 @@ setup: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
-
-bench: $(VENV)/.run
-	$(BIN)/python -m benchmarks.train_step
 
 clean:
 	rm -rf $(VENV) build demo-run dist docs/_build docs/generated
