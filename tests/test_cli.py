@@ -137,7 +137,6 @@ WRONG = {
     "unknown model": (["{cells}", "--models", "vae"], "model must be one of"),
     "unknown label column": (["{cells}", "--labels", "knd"], "--labels must be a file or a column"),
     "labels of other cells": (["{cells}", "--labels", "{tmp}/other.csv"], "none of the 60 cells"),
-    "no data": ([], "data must be given"),
     "config is no TOML": (["{cells}", "--config", "{cells}"], "--config must be a TOML file"),
     "unknown key": (["--config", "{tmp}/bad.toml"], "Did you mean 'epochs'"),
 }

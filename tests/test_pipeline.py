@@ -8,9 +8,10 @@ import pytest
 import scipy.sparse as sp
 from sklearn import metrics as sk
 
+from scarce.config import RunConfig
 from scarce.data import load, simulate
 from scarce.errors import InputError
-from scarce.pipeline import Result, RunConfig, plan, run
+from scarce.pipeline import Result, plan, run
 
 QUICK = RunConfig(data="simulated", labels="cell_type", epochs=2, latent=3, genes=100, qc=False)
 
@@ -76,6 +77,7 @@ def test_filtered_data_are_not_filtered_again() -> None:
     lines = plan(adata, RunConfig(data="pbmc68k_reduced", labels="bulk_labels"))
     assert any("would keep: 700 cells x 765 genes" in line for line in lines)
     assert not any("would remove" in line for line in lines)
+    assert "note: Quality control was off: these data come filtered." in lines
 
 
 def test_summary_names_no_folder(adata: ad.AnnData) -> None:
@@ -101,10 +103,13 @@ def test_wrong_options_are_refused_before_any_work(message: str, adata: ad.AnnDa
         run(adata, replace(QUICK, **BAD[message]))
 
 
-def test_one_type_of_cell_is_refused(adata: ad.AnnData) -> None:
+def test_one_type_and_one_type_per_cell_are_refused(adata: ad.AnnData) -> None:
     adata = adata.copy()
     adata.obs["tissue"] = "blood"
-    with pytest.raises(InputError, match="at least two types; all 120 cells are 'blood'"):
+    with pytest.raises(InputError, match="found 1 for 120 cells, the first 'blood'"):
+        run(adata, replace(QUICK, labels="tissue"))
+    adata.obs["tissue"] = adata.obs_names
+    with pytest.raises(InputError, match="fewer types than cells; found 120 for 120 cells"):
         run(adata, replace(QUICK, labels="tissue"))
 
 

@@ -15,7 +15,7 @@ from scarce.errors import InputError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scarce.pipeline import RunConfig
+    from scarce.config import RunConfig
     from scarce.summary import RunSummary
 
 __all__ = ["main"]
@@ -81,7 +81,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="DATA",
         help="10x folder or .h5, .h5ad, .csv, .tsv, .loom, .zarr; "
-        "or pbmc68k_reduced, pbmc3k, simulated",
+        "or pbmc68k_reduced (default: 700 cells that come along), pbmc3k, simulated",
     )
     parser.add_argument("--layer", help="layer of an .h5ad with the raw counts")
     parser.add_argument(
@@ -121,7 +121,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _config(options: argparse.Namespace) -> "RunConfig":
     """Merge defaults, config file and flags, in rising order of precedence."""
-    from scarce.pipeline import RunConfig
+    from scarce.config import RunConfig
 
     given = _read_toml(options.config) if options.config else {}
     aside = ("command", "config", "out", "force", "quiet", "data_dir")
@@ -149,7 +149,8 @@ def _load(options: argparse.Namespace, config: "RunConfig") -> "AnnData":
 def _run(options: argparse.Namespace) -> None:
     from scarce.data import write
     from scarce.export import export
-    from scarce.pipeline import run, silent
+    from scarce.pipeline import run
+    from scarce.trial import silent
 
     config = _config(options)
     with write.new_directory(options.out, force=options.force) as directory:

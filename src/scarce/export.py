@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import tomli_w
 
+from scarce.config import RunConfig
 from scarce.data import write
-from scarce.pipeline import Result, RunConfig
+from scarce.pipeline import Result
 from scarce.report import all_figures, render, to_png, to_svg
 from scarce.summary import RunSummary
 

@@ -1,0 +1,131 @@
+"""Every option of a run, from flags or a TOML file, with defaults from a preset."""
+
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from scarce import check
+from scarce.errors import InputError
+from scarce.presets import MODELS, PRESETS, Settings
+
+__all__ = ["RunConfig"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Every option of a run. `resolve` fills what is None from the preset.
+
+    Parameters
+    ----------
+    data
+        Path or data set name.
+    layer
+        Where an h5ad file keeps its counts, if not in ``X``.
+    labels
+        Reference labels: a file by barcode, or a column of the cell table. None: clusters.
+    preset
+        ``"default"`` or ``"paper"``.
+    models
+        Among ``dae``, ``bvae``, ``bvsc``; PCA is always run beside them.
+    genes
+        ``"all"``, or how many variable genes to model.
+    latent, beta, alpha, epochs, batch_size, lr
+        Of every model that has the option.
+    seed, seeds
+        First seed and how many.
+    qc
+        Filter cells and genes.
+    min_cells, min_genes, max_genes, max_mito
+        See `scarce.preprocess.Thresholds`.
+    """
+
+    data: str = "pbmc68k_reduced"
+    layer: str | None = None
+    labels: str | None = None
+    preset: str = "default"
+    models: tuple[str, ...] = MODELS
+    genes: int | str | None = None
+    latent: int | None = None
+    beta: float | None = None
+    alpha: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    seeds: int = 1
+    qc: bool = True
+    min_cells: int = 3
+    min_genes: int = 200
+    max_genes: float = 2500
+    max_mito: float = 5.0
+
+    def resolve(self) -> "RunConfig":
+        """Return the same config with every default filled in.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or out of range.
+        """
+        check.one_of("preset", self.preset, PRESETS)
+        for model in self.models:
+            check.one_of("model", model, MODELS)
+        for name in ("latent", "epochs"):
+            if getattr(self, name) is not None:
+                check.in_range(name, getattr(self, name), least=1)
+        check.in_range("seeds", self.seeds, least=1)
+        check.in_range("seed", self.seed, least=0)
+        settings = self.settings
+        return replace(
+            self,
+            genes=settings.genes or "all",
+            latent=settings.n_latent,
+            beta=settings.beta,
+            alpha=settings.alpha,
+            epochs=settings.training.epochs,
+            batch_size=settings.training.batch_size,
+            lr=settings.training.lr,
+        )
+
+    @classmethod
+    def from_options(cls, options: dict[str, object]) -> "RunConfig":
+        """Build from a mapping, such as a TOML file; an unknown key is an `InputError`."""
+        known = [f.name for f in fields(cls)]
+        for key in options:
+            check.one_of("option", key, known)
+        models = options.get("models", MODELS)
+        return cls(**{**options, "models": tuple(models)})  # type: ignore[arg-type]
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the models: the preset's, where this config gives none."""
+        preset = PRESETS[self.preset]
+        training = preset.training
+        return replace(
+            preset,
+            genes=preset.genes if self.genes is None else _number_or_all(self.genes),
+            n_latent=_given(self.latent, preset.n_latent),
+            beta=_given(self.beta, preset.beta),
+            alpha=_given(self.alpha, preset.alpha),
+            training=replace(
+                training,
+                epochs=_given(self.epochs, training.epochs),
+                batch_size=_given(self.batch_size, training.batch_size),
+                lr=_given(self.lr, training.lr),
+            ),
+        )
+
+
+Option = TypeVar("Option", int, float)
+
+
+def _given(value: Option | None, default: Option) -> Option:
+    return default if value is None else value
+
+
+def _number_or_all(genes: int | str) -> int | None:
+    """Return how many genes to model; None for all of them."""
+    if genes == "all":
+        return None
+    if not isinstance(genes, int) or genes < 1:
+        raise InputError(f"genes must be 'all' or a whole number above 0; found {genes!r}.")
+    return genes
