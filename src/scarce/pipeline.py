@@ -227,6 +227,8 @@ def _public(config: RunConfig) -> dict[str, object]:
 def _warnings(config: RunConfig, n_read: int, n_kept: int, from_pca: bool) -> Iterable[str]:
     if from_pca:
         yield "The labels were derived from PCA, so every score favours PCA."
+    else:
+        yield "If the labels were found by clustering principal components, scores favour PCA."
     if config.seeds == 1:
         yield "One seed: differences of a few hundredths between models mean nothing."
     if n_kept < n_read / 2:
