@@ -56,17 +56,19 @@ def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, li
     """
     n_cells, n_genes = adata.shape
     adata = adata[_genes_per_cell(adata) >= thresholds.min_genes]
-    removed = [Removed(f"fewer than {thresholds.min_genes} genes", n_cells - adata.n_obs, 0)]
+    empty = f"cells with fewer than {thresholds.min_genes} genes"
+    removed = [Removed(empty, n_cells - adata.n_obs, 0)]
     adata = adata[:, _cells_per_gene(adata) >= thresholds.min_cells]
     removed.append(
-        Removed(f"in fewer than {thresholds.min_cells} cells", 0, n_genes - adata.n_vars)
+        Removed(f"genes in fewer than {thresholds.min_cells} cells", 0, n_genes - adata.n_vars)
     )
 
     found, mito = _genes_per_cell(adata), _percent_mito(adata)
     rules = {
-        f"not more than {thresholds.min_genes} genes": found <= thresholds.min_genes,
-        f"not fewer than {thresholds.max_genes:g} genes": found >= thresholds.max_genes,
-        f"not less than {thresholds.max_mito:g} % mitochondrial": mito >= thresholds.max_mito,
+        f"cells with {thresholds.min_genes} genes or fewer": found <= thresholds.min_genes,
+        f"cells with {thresholds.max_genes:g} genes or more": found >= thresholds.max_genes,
+        f"cells with {thresholds.max_mito:g} % mitochondrial counts or more": mito
+        >= thresholds.max_mito,
     }
     keep = np.ones(adata.n_obs, bool)
     for rule, fails in rules.items():

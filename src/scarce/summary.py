@@ -41,6 +41,7 @@ class Removed:
     """Cells or genes that one rule of quality control took away."""
 
     rule: str
+    """What was removed, such as ``"genes in fewer than 3 cells"``."""
     n_cells: int
     n_genes: int
 
