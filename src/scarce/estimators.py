@@ -25,7 +25,7 @@ from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Net, Network
 from scarce.sparse.batches import Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
-from scarce.train import History, TrainConfig, fit_module
+from scarce.train import History, TrainConfig, fit_module, threads_for
 
 __all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator"]
 
@@ -88,9 +88,12 @@ class Estimator(ABC):
         train, held_out = self._split(x)
         self.path_ = train.path
         self.module_ = self._start(x, train.n_genes)
-        self.history_ = fit_module(
-            self.module_, train, held_out, self.training, seed=self.seed, on_epoch=on_epoch
-        )
+        # Dense products of the two gene-sized layers, forward and backward.
+        n_cells = min(self.training.batch_size, train.n_cells)
+        with threads_for(6.0 * n_cells * train.n_genes * self.network.n_hidden[0]):
+            self.history_ = fit_module(
+                self.module_, train, held_out, self.training, seed=self.seed, on_epoch=on_epoch
+            )
         return self
 
     def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:

@@ -46,13 +46,13 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     adata, summary, models = result
     write.table(directory / "metrics.csv", metrics_table(summary))
     write.text(directory / "config.toml", to_toml(config))
-    write.text(directory / "report.html", render(summary))
-    figures = directory / "figures"
-    figures.mkdir()
-    for name, figure in all_figures(summary).items():
-        with write.atomic_path(figures / f"{name}.png") as path:
+    figures = all_figures(summary)
+    write.text(directory / "report.html", render(summary, figures))
+    (directory / "figures").mkdir()
+    for name, figure in figures.items():
+        with write.atomic_path(directory / "figures" / f"{name}.png") as path:
             path.write_bytes(to_png(figure, dpi=300))
-        with write.atomic_path(figures / f"{name}.svg") as path:
+        with write.atomic_path(directory / "figures" / f"{name}.svg") as path:
             path.write_bytes(to_svg(figure))
     for name, model in models.items():
         model.save(directory / "models" / name)

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 from scarce.models.parts import Loss, Net
 from scarce.sparse.batches import Batches
 
-__all__ = ["History", "TrainConfig", "fit_module"]
+__all__ = ["History", "TrainConfig", "fit_module", "threads_for"]
+
+_FLOPS_PER_THREAD = 1e8
+"""In one step. With less work than this a further thread waits longer than it helps."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,17 @@ def fit_module(
     module.eval()
     history.seconds = time.perf_counter() - start
     return history
+
+
+@contextmanager
+def threads_for(flops: float) -> Iterator[None]:
+    """Use as many of torch's threads as a step of so many flops keeps busy, then all again."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(n_threads, round(flops / _FLOPS_PER_THREAD))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _train_epoch(

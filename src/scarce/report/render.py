@@ -17,6 +17,7 @@ import numpy as np
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
@@ -48,13 +49,15 @@ class Picture:
     height: int
 
 
-def render(summary: RunSummary) -> str:
+def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str:
     """Write a run as one self-contained HTML page.
 
     Parameters
     ----------
     summary
         What the run did and found.
+    figures
+        Its figures, if `all_figures` has drawn them already.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def render(summary: RunSummary) -> str:
     page = environment.get_template("report.html").render(
         summary=summary,
         models=first_runs(summary),
-        pictures=_pictures(summary),
+        pictures=_pictures(all_figures(summary) if figures is None else figures),
         look=styles(summary.labels.counts),
         n_drawn=len(drawn_cells(len(summary.cells.labels))),
         spaces=SPACES,
@@ -98,10 +101,10 @@ def render(summary: RunSummary) -> str:
     return page.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _pictures(summary: RunSummary) -> dict[str, Picture]:
-    """Draw every figure, at the size in CSS pixels at which its text is as large as the page's."""
+def _pictures(figures: dict[str, Figure]) -> dict[str, Picture]:
+    """Encode every figure; in CSS pixels its text is as large as the page's."""
     pictures = {}
-    for stem, figure in all_figures(summary).items():
+    for stem, figure in figures.items():
         width, height = figure.get_size_inches() * 96
         encoded = base64.b64encode(to_webp(figure)).decode("ascii")
         pictures[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
