@@ -30,10 +30,17 @@ NETS = {
     "dae with relu code": lambda net: AutoencoderNet(N_GENES, N_LATENT, net, relu_code=True),
     "bvae": lambda net: BetaVAENet(N_GENES, N_LATENT, net, beta=1.0, warm_up=0.3),
     "bvsc": lambda net: BetaVSCNet(
-        N_GENES, N_LATENT, net, beta=1.0, alpha=0.2, warm_up=0.3, hard=True
+        N_GENES, N_LATENT, net, beta=1.0, alpha=0.2, warm_up=0.3, hard=True, sharpness=(50.0, 200.0)
     ),
     "bvsc with soft gates": lambda net: BetaVSCNet(
-        N_GENES, N_LATENT, net, beta=1.0, alpha=0.2, warm_up=0.3, hard=False
+        N_GENES,
+        N_LATENT,
+        net,
+        beta=1.0,
+        alpha=0.2,
+        warm_up=0.3,
+        hard=False,
+        sharpness=(50.0, 200.0),
     ),
 }
 

@@ -165,6 +165,8 @@ class Estimator(ABC):
             **{**options["network"], "n_hidden": tuple(options["network"]["n_hidden"])}
         )
         options["training"] = TrainConfig(**options["training"])
+        if "sharpness" in options:
+            options["sharpness"] = tuple(options["sharpness"])
         model = cls(**options)
         model.module_ = model._build(about["n_genes"])
         model.module_.load_state_dict(load_file(Path(directory) / "weights.safetensors"))
@@ -312,7 +314,7 @@ class BetaVSC(Estimator):
     ----------
     n_latent
         Dimensions of the code.
-    beta, alpha, warm_up, hard
+    beta, alpha, warm_up, hard, sharpness
         See `BetaVSCNet`.
     network, training, seed
         See `DeepAutoencoder`.
@@ -328,6 +330,7 @@ class BetaVSC(Estimator):
         alpha: float = 0.5,
         warm_up: float = 0.3,
         hard: bool = True,
+        sharpness: tuple[float, float] = (50.0, 200.0),
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
         seed: int = 0,
@@ -337,6 +340,7 @@ class BetaVSC(Estimator):
         self.alpha = alpha
         self.warm_up = warm_up
         self.hard = hard
+        self.sharpness = sharpness
         self.network = network
         self.training = training
         self.seed = seed
@@ -356,6 +360,7 @@ class BetaVSC(Estimator):
             alpha=self.alpha,
             warm_up=self.warm_up,
             hard=self.hard,
+            sharpness=self.sharpness,
         )
 
 

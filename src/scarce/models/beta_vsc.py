@@ -23,9 +23,6 @@ from scarce.sparse.batches import Batch
 
 __all__ = ["BetaVSCNet"]
 
-_SHARPNESS = (50.0, 200.0)
-"""Of the soft gates, at the start and the end of training (Tonolini et al., supplement)."""
-
 
 class BetaVSCNet(Net):
     r"""Variational sparse coding with a fixed spike-and-slab prior.
@@ -45,6 +42,9 @@ class BetaVSCNet(Net):
     hard
         Decode gates that are exactly 0 or 1, with the gradient of the soft ones
         (straight-through). Otherwise gates are soft, as in the course report.
+    sharpness
+        c of the soft gates at the start and at the end of training, see `soft_gate`; 50 and
+        200 in the supplement of the paper.
 
     Notes
     -----
@@ -69,12 +69,14 @@ class BetaVSCNet(Net):
         alpha: float,
         warm_up: float,
         hard: bool,
+        sharpness: tuple[float, float],
     ) -> None:
         super().__init__(n_genes, n_latent, network)
         self.beta = beta
         self.alpha = alpha
         self.warm_up = warm_up
         self.hard = hard
+        self.sharpness = sharpness
         self.mu = nn.Linear(self.body.n_features, n_latent)
         self.log_var = nn.Linear(self.body.n_features, n_latent)
         self.logit = nn.Linear(self.body.n_features, n_latent)
@@ -102,7 +104,7 @@ class BetaVSCNet(Net):
         return Loss(terms["reconstruction"] + terms["kl"], terms)
 
     def _gate(self, logit: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        first, last = _SHARPNESS
+        first, last = self.sharpness
         soft = soft_gate(logit, first + (last - first) * progress, generator)
         if not self.hard:
             return soft
