@@ -55,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_data(run)
     _add_options(run)
-    run.add_argument("--config", type=Path, metavar="FILE", help="options as TOML; flags win")
     run.add_argument(
         "--out", type=Path, default=Path("scarce-run"), metavar="DIR", help="default: %(default)s"
     )
@@ -70,7 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_data(info)
     _add_options(info)
-    info.add_argument("--config", type=Path, metavar="FILE", help="options as TOML; flags win")
     info.set_defaults(command=_info)
     return parser
 
@@ -91,6 +89,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Options of a run. None means not given, so that a config file can give it."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="options as TOML; flags win")
     parser.add_argument(
         "--labels",
         metavar="FILE|COLUMN",
