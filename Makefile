@@ -6,11 +6,12 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check \
 	--constraint constraints.txt --editable
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help demo test setup docs clean
+.PHONY: help demo test bench setup docs clean
 
 help:
 	@echo "make demo    install into $(VENV), run the bundled example, say where its report is"
 	@echo "make test    format, lint, types, import layers, tests with coverage"
+	@echo "make bench   our training step against dense rivals; rows in bench.json"
 	@echo "make setup   install for development"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove everything made here, $(VENV) included"
@@ -27,6 +28,12 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term
 
+# Where PBMC3k lies; its name alone downloads it.
+PBMC3K ?= pbmc3k
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.train_step --data $(PBMC3K) --json bench.json
+
 setup: $(VENV)/.dev
 
 docs: $(VENV)/.docs
@@ -34,7 +41,7 @@ docs: $(VENV)/.docs
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) build demo-run dist docs/_build docs/generated
+	rm -rf $(VENV) build demo-run bench.json dist docs/_build docs/generated
 	rm -rf .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
@@ -52,6 +59,11 @@ $(VENV)/.run: $(PINS) | $(BIN)/python
 $(VENV)/.dev: $(PINS) | $(BIN)/python
 	@echo "Installing scarce and its development tools into $(VENV)."
 	@$(INSTALL) '.[dev]'
+	@touch $(VENV)/.run $@
+
+$(VENV)/.bench: $(PINS) | $(BIN)/python
+	@echo "Installing scarce and scvi-tools into $(VENV)."
+	@$(INSTALL) '.[bench]'
 	@touch $(VENV)/.run $@
 
 $(VENV)/.docs: $(PINS) | $(BIN)/python

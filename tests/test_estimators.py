@@ -1,7 +1,10 @@
 """The contract of every estimator: one battery over all of them."""
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -208,3 +211,74 @@ def test_awkward_cells_and_genes_train(adata: ad.AnnData) -> None:
         warnings.simplefilter("error", RuntimeWarning)
         for leaf in LEAVES:
             assert np.isfinite(make(leaf).fit_transform(adata)).all()
+
+
+@every_leaf
+def test_both_paths_learn_the_same(leaf: type[Estimator], adata: ad.AnnData) -> None:
+    codes = []
+    for path in ("sparse", "dense"):
+        plain = Network(n_hidden=(16, 8), input_dropout=0.0)
+        model = make(leaf, network=plain, training=replace(QUICK, path=path))
+        codes.append(model.fit_transform(adata))
+        assert model.path_ == path
+    np.testing.assert_allclose(*codes, atol=1e-4)
+
+
+@every_leaf
+def test_scaled_model_is_that_of_dense_z_scores(leaf: type[Estimator], adata: ad.AnnData) -> None:
+    """Against Seurat's ScaleData made dense: the same loss of the same network."""
+    model = make(leaf, scaled=True, training=replace(QUICK, held_out=0)).fit(adata)
+    x = adata.X.toarray().astype(np.float64)
+    z_scores = np.minimum((x - x.mean(0)) / x.std(0, ddof=1), 10)
+    module = model.module_.double()
+    sparse = next(
+        model._server(adata.X.astype(np.float64), 50, "sparse")(dtype=torch.float64).ordered()
+    )
+    losses = [
+        module.loss(batch, progress=1.0, generator=torch.Generator().manual_seed(0)).total
+        for batch in (sparse, torch.from_numpy(z_scores))
+    ]
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-6)
+
+
+def test_scaled_model_reconstructs_expression_and_is_saved(
+    adata: ad.AnnData, tmp_path: Path
+) -> None:
+    training = replace(QUICK, epochs=200, lr=1e-2)
+    model = make(DeepAutoencoder, scaled=True, n_latent=8, training=training).fit(adata)
+    model.save(tmp_path)
+    again = DeepAutoencoder.load(tmp_path)
+    np.testing.assert_array_equal(again.transform(adata), model.transform(adata))
+    x, x_hat = adata.X.toarray(), again.reconstruct(adata)
+    assert np.square(x_hat - x).sum() < np.square(x - x.mean(0)).sum()
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, scipy.sparse as sp
+from scarce import BetaVSC
+from scarce.models.parts import Network
+from scarce.train import TrainConfig
+
+n_cells, n_genes, n_entries = 30_000, 30_000, 20
+indices = np.random.default_rng(0).integers(0, n_genes // n_entries, (n_cells, n_entries))
+indices = (indices + np.arange(n_entries) * (n_genes // n_entries)).astype(np.int32).ravel()
+starts = np.arange(0, n_cells * n_entries + 1, n_entries, dtype=np.int32)
+x = sp.csr_matrix((np.ones(len(indices), np.float32), indices, starts), (n_cells, n_genes))
+model = BetaVSC(network=Network(n_hidden=(16,)), training=TrainConfig(epochs=2, batch_size=10_000))
+model.fit(x[:100])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model.fit(x).transform(x)
+print(model.path_, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux counts it")
+def test_fit_and_transform_never_hold_a_dense_batch() -> None:
+    """A batch made dense would take 1.2 GB, all cells 3.6 GB."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True
+    )
+    path, kilobytes = done.stdout.split()
+    assert path == "sparse"
+    assert int(kilobytes) < 200_000

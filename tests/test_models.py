@@ -90,7 +90,7 @@ def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
 def test_sparse_and_dense_paths_agree(name: str, network: Network) -> None:
     net = build(name, network).double().eval()
     sparse, dense = both_paths(cells())
-    sparse = sparse.with_values(sparse.values.double())
+    sparse = sparse.map(torch.Tensor.double)
     results = []
     for x in (sparse, dense.double()):
         net.zero_grad()

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from scarce.data import read
 from scarce.errors import InputError
-from scarce.preprocess import Thresholds, normalise, pca, quality_control, variable_genes
+from scarce.preprocess import Scaling, Thresholds, normalise, pca, quality_control, variable_genes
 from shared import PBMC3K, needs_pbmc3k
 
 
@@ -98,3 +98,17 @@ def test_pca_explains_what_the_svd_of_the_centred_matrix_does(random_counts: ad.
     dense = random_counts.X.toarray().astype(np.float64)
     u, s, _ = np.linalg.svd(dense - dense.mean(0), full_matrices=False)
     np.testing.assert_allclose(np.abs(scores), np.abs(u[:, :5] * s[:5]), rtol=1e-6)
+
+
+def test_scaling_equals_seurats_without_a_dense_array() -> None:
+    counts = np.random.default_rng(0).poisson(0.4, (200, 30)).astype(np.float64)
+    counts[:, 3] = 0
+    counts[7, 5] = 1e4
+    x = np.log1p(counts)
+    scaling = Scaling.of(sp.csr_matrix(x))
+    ours = scaling.entries(sp.csr_matrix(x)).toarray() + scaling.base
+    sd = np.where(x.std(0, ddof=1) > 0, x.std(0, ddof=1), np.inf)
+    np.testing.assert_allclose(ours, np.minimum((x - x.mean(0)) / sd, 10), atol=1e-10)
+    assert (ours == 10).any()
+    assert not ours[:, 3].any()
+    np.testing.assert_allclose(scaling.undo(ours)[ours < 10], x[ours < 10], atol=1e-10)

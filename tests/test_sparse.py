@@ -1,5 +1,7 @@
 """Sparse products and the squared error equal their dense definitions, gradients included."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scarce.sparse.batches import Batches, CSRBatch, choose_path
-from scarce.sparse.ops import linear, read, squared_error, squared_error_per_gene
+from scarce.sparse.ops import linear, squared_error, squared_error_per_gene
 from scarce.sparse.stats import mean_and_variance
 
 
@@ -21,8 +23,10 @@ def tables(draw: st.DrawFn) -> np.ndarray:
     return values * draw(hnp.arrays(bool, shape))
 
 
-def batch_of(dense: np.ndarray, dtype: torch.dtype = torch.float64) -> CSRBatch:
-    batches = Batches(sp.csr_matrix(dense), batch_size=len(dense), dtype=dtype)
+def batch_of(
+    dense: np.ndarray, dtype: torch.dtype = torch.float64, base: np.ndarray | None = None
+) -> CSRBatch:
+    batches = Batches(sp.csr_matrix(dense), batch_size=len(dense), base=base, dtype=dtype)
     (batch,) = batches.ordered()
     assert isinstance(batch, CSRBatch)
     return batch
@@ -33,58 +37,98 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> to
     return torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
 
 
-@given(tables())
-def test_linear_equals_dense_product_and_gradient(dense: np.ndarray) -> None:
+def dense_error(
+    x: torch.Tensor, h: torch.Tensor, v: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The definition, on a dense target."""
+    squares = (h @ v[:, :-1].T + v[:, -1] - x).square().sum(0)
+    return squares.sum() if weight is None else squares @ weight
+
+
+def assert_same_value_and_gradients(
+    ours: torch.Tensor, theirs: torch.Tensor, leaves: list[torch.Tensor], tolerance: float
+) -> None:
+    """Relative to the size of each array, as rounding is."""
+    mine, reference = torch.autograd.grad(ours, leaves), torch.autograd.grad(theirs, leaves)
+    for a, b in zip((ours, *mine), (theirs, *reference), strict=True):
+        assert (a - b).norm() <= tolerance * max(1, b.norm())
+
+
+bases = st.sampled_from([False, True])
+
+
+@given(tables(), bases)
+def test_linear_equals_dense_product_and_gradient(dense: np.ndarray, based: bool) -> None:
+    base = random(dense.shape[1], seed=2).detach().numpy() if based else np.zeros(dense.shape[1])
     weight = random(dense.shape[1], 3)
-    product = linear(batch_of(dense), weight)
-    expected = torch.from_numpy(dense) @ weight
-    torch.testing.assert_close(product, expected, rtol=1e-12, atol=1e-12)
+    product = linear(batch_of(dense, base=base if based else None), weight)
+    x = torch.from_numpy(dense + base)
+    torch.testing.assert_close(product, x @ weight, rtol=1e-12, atol=1e-12)
     upstream = random(*product.shape, seed=1)
     (grad,) = torch.autograd.grad(product, weight, upstream)
-    torch.testing.assert_close(grad, torch.from_numpy(dense).T @ upstream, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, x.T @ upstream, rtol=1e-12, atol=1e-12)
 
 
-@given(tables())
-def test_squared_error_equals_dense_loss_and_gradients(dense: np.ndarray) -> None:
-    a, v = random(len(dense), 4), random(dense.shape[1], 4, seed=1)
-    x, batch = torch.from_numpy(dense), batch_of(dense)
-    product, v_gram = read(batch, v, 0)
-    ours = squared_error(a, product, v_gram, batch.values.square().sum())
-    theirs = (a @ v.T - x).square().sum()
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-    for mine, reference in zip(
-        torch.autograd.grad(ours, (a, v)), torch.autograd.grad(theirs, (a, v)), strict=True
-    ):
-        torch.testing.assert_close(mine, reference, rtol=1e-10, atol=1e-10)
+@given(tables(), bases, st.sampled_from([False, True]))
+def test_squared_error_equals_dense_loss_and_gradients(
+    dense: np.ndarray, based: bool, weighted: bool
+) -> None:
+    n_cells, n_genes = dense.shape
+    base = random(n_genes, seed=2).detach().numpy() if based else np.zeros(n_genes)
+    leaves = [random(n_cells, 3), random(n_genes, 4, seed=1)]
+    weights = [random(n_genes, seed=3).detach().exp().requires_grad_()] if weighted else []
+    batch, x = batch_of(dense, base=base if based else None), torch.from_numpy(dense + base)
+    ours = squared_error(batch, *leaves, *weights)
+    theirs = dense_error(x, *leaves, *weights)
+    assert_same_value_and_gradients(ours, theirs, leaves + weights, 1e-10)
 
 
-@given(tables())
-def test_squared_error_per_gene_sums_over_cells_only(dense: np.ndarray) -> None:
-    a, v = random(len(dense), 4).detach(), random(dense.shape[1], 4, seed=1).detach()
-    expected = (a @ v.T - torch.from_numpy(dense)).square().sum(0)
-    torch.testing.assert_close(
-        squared_error_per_gene(a, v, batch_of(dense)), expected, rtol=1e-10, atol=1e-10
-    )
+@given(tables(), bases)
+def test_squared_error_per_gene_sums_over_cells_only(dense: np.ndarray, based: bool) -> None:
+    base = random(dense.shape[1], seed=2).detach().numpy() if based else np.zeros(dense.shape[1])
+    h, v = random(len(dense), 3).detach(), random(dense.shape[1], 4, seed=1).detach()
+    expected = (h @ v[:, :-1].T + v[:, -1] - torch.from_numpy(dense + base)).square().sum(0)
+    ours = squared_error_per_gene(batch_of(dense, base=base if based else None), h, v)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_gradients_agree_with_finite_differences() -> None:
-    batch = batch_of(np.random.default_rng(0).poisson(0.5, (5, 6)).astype(float))
+    rng = np.random.default_rng(0)
+    batch = batch_of(rng.poisson(0.5, (5, 6)).astype(float), base=rng.normal(size=6))
+    weight = random(6, seed=3).detach().exp().requires_grad_()
     assert torch.autograd.gradcheck(lambda w: linear(batch, w), random(6, 3))
-    assert torch.autograd.gradcheck(lambda t: read(batch, t, 2), random(6, 5))
+    arguments = (random(5, 3), random(6, 4, seed=1), weight)
+    assert torch.autograd.gradcheck(lambda *args: squared_error(batch, *args), arguments)
 
 
-def test_float32_error_stays_under_one_in_a_hundred_thousand() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_float32_error_stays_under_one_in_a_hundred_thousand(weighted: bool) -> None:
     dense = np.log1p(np.random.default_rng(0).poisson(0.07, (64, 3000)))
-    a, v = random(64, 33, dtype=torch.float32), random(3000, 33, seed=1, dtype=torch.float32)
-    x, batch = torch.from_numpy(dense), batch_of(dense, torch.float32)
-    product, v_gram = read(batch, v, 0)
-    ours = squared_error(a, product, v_gram, batch.values.square().sum())
-    exact = (a.double() @ v.double().T - x).square().sum()
+    single = [random(64, 32, dtype=torch.float32), random(3000, 33, seed=1, dtype=torch.float32)]
+    if weighted:
+        single.append(random(3000, seed=2, dtype=torch.float32).detach().exp().requires_grad_())
+    double = [leaf.detach().double().requires_grad_() for leaf in single]
+    ours = squared_error(batch_of(dense, torch.float32), *single)
+    exact = dense_error(torch.from_numpy(dense), *double)
     assert abs(ours.item() / exact.item() - 1) < 1e-5
     for mine, reference in zip(
-        torch.autograd.grad(ours, (a, v)), torch.autograd.grad(exact, (a, v)), strict=True
+        torch.autograd.grad(ours, single), torch.autograd.grad(exact, double), strict=True
     ):
         assert (mine - reference).norm() / reference.norm() < 1e-5
+
+
+@given(tables())
+def test_unsorted_and_repeated_entries_are_refused(dense: np.ndarray) -> None:
+    x = sp.csr_matrix(np.vstack([dense, np.ones((1, dense.shape[1]))]))
+    if dense.shape[1] > 1:
+        last = slice(x.indptr[-2], None)
+        x.indices[last] = x.indices[last][::-1].copy()
+        x.has_sorted_indices = False
+        with pytest.raises(ValueError, match="sorted and without duplicates"):
+            Batches(x, batch_size=2)
+    repeated = sp.csr_matrix(([1.0, 2.0], [0, 0], [0, 2]), shape=(1, 1))
+    with pytest.raises(ValueError, match="sorted and without duplicates"):
+        Batches(repeated, batch_size=2)
 
 
 @given(tables(), st.integers(1, 10), st.sampled_from(["sparse", "dense"]))
@@ -106,7 +150,7 @@ def test_shuffling_follows_the_generator_alone() -> None:
     orders = []
     for seed in (0, 0, 1):
         generator = torch.Generator().manual_seed(seed)
-        served = Batches(x, batch_size=3).shuffled(generator)
+        served = islice(Batches(x, batch_size=3).shuffled(generator), 3)
         orders.append(torch.cat([batch.values for batch in served]).tolist())
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == list(range(1, 9))

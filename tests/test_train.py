@@ -11,7 +11,7 @@ from torch import nn
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.parts import Loss, Network
 from scarce.sparse.batches import Batch, Batches
-from scarce.train import TrainConfig, fit_module, threads_for
+from scarce.train import TrainConfig, fit_module
 
 CONFIG = TrainConfig(epochs=30, batch_size=32, lr=1e-2, held_out=0.2, patience=5)
 
@@ -108,15 +108,3 @@ def test_on_epoch_counts_from_one() -> None:
     config = TrainConfig(epochs=3, batch_size=32, held_out=0)
     fit_module(net(), batches(), None, config, seed=0, on_epoch=seen.append)
     assert seen == [1, 2, 3]
-
-
-@pytest.mark.parametrize(("flops", "expected"), [(1e6, 1), (2e8, 2), (1e12, 4)])
-def test_threads_follow_the_work_and_come_back(flops: float, expected: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        with threads_for(flops):
-            assert torch.get_num_threads() == expected
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)

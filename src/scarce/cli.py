@@ -107,6 +107,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="most passes over the cells")
     parser.add_argument("--batch-size", type=int, metavar="N", help="cells in a batch")
     parser.add_argument("--lr", type=float, help="learning rate")
+    parser.add_argument(
+        "--scaled",
+        action="store_const",
+        const=True,
+        help="model z-scores, at most 10 as Seurat's, not log-normalised expression",
+    )
+    parser.add_argument("--path", help="sparse or dense arithmetic (default: auto, the cheaper)")
     parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: 0)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 1)")
     parser.add_argument("--min-cells", type=int, metavar="N", help="per gene (default: 3)")

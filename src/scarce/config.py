@@ -6,6 +6,7 @@ from typing import TypeVar
 from scarce import check
 from scarce.errors import InputError
 from scarce.presets import MODELS, PRESETS, Settings
+from scarce.train import PATHS
 
 __all__ = ["RunConfig"]
 
@@ -28,8 +29,8 @@ class RunConfig:
         Among ``dae``, ``bvae``, ``bvsc``; PCA is always run beside them.
     genes
         ``"all"``, or how many variable genes to model.
-    latent, beta, alpha, epochs, batch_size, lr
-        Of every model that has the option.
+    latent, beta, alpha, epochs, batch_size, lr, scaled, path
+        Of every model that has the option; see the models and `scarce.train.TrainConfig`.
     seed, seeds
         First seed and how many.
     qc
@@ -50,6 +51,8 @@ class RunConfig:
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
+    scaled: bool = False
+    path: str = "auto"
     seed: int = 0
     seeds: int = 1
     qc: bool = True
@@ -72,6 +75,7 @@ class RunConfig:
         for name in ("latent", "epochs"):
             if getattr(self, name) is not None:
                 check.in_range(name, getattr(self, name), least=1)
+        check.one_of("path", self.path, PATHS)
         check.in_range("seeds", self.seeds, least=1)
         check.in_range("seed", self.seed, least=0)
         settings = self.settings
@@ -106,11 +110,13 @@ class RunConfig:
             n_latent=_given(self.latent, preset.n_latent),
             beta=_given(self.beta, preset.beta),
             alpha=_given(self.alpha, preset.alpha),
+            scaled=self.scaled,
             training=replace(
                 training,
                 epochs=_given(self.epochs, training.epochs),
                 batch_size=_given(self.batch_size, training.batch_size),
                 lr=_given(self.lr, training.lr),
+                path=self.path,  # type: ignore[arg-type]
             ),
         )
 

@@ -5,6 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -23,14 +24,19 @@ from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Net, Network
-from scarce.sparse.batches import Batch, Batches, choose_path
+from scarce.numerics import Numerics, tuned
+from scarce.preprocess import Scaling
+from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
-from scarce.train import History, TrainConfig, fit_module, threads_for
+from scarce.train import PATHS, History, TrainConfig, fit_module
 
 __all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator"]
 
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
+
+_SCALING = ("scaling.mean", "scaling.sd")
+"""Names of these arrays beside the weights."""
 
 Cells: TypeAlias = AnnData | csr_matrix
 """Log-normalised expression, cells x genes."""
@@ -41,10 +47,12 @@ class Estimator(ABC):
 
     Options are stored as given; `fit` checks, builds and trains. What was learned ends in
     an underscore: ``module_`` (the network), ``history_``, ``var_names_`` (genes, None if
-    fitted on a matrix) and ``path_`` (``"sparse"`` or ``"dense"`` arithmetic).
+    fitted on a matrix), ``scaling_`` (None unless `scaled`), ``path_`` (``"sparse"`` or
+    ``"dense"`` arithmetic) and ``numerics_`` (threads and matrix products it was fitted with).
     """
 
     n_latent: int
+    scaled: bool
     network: Network
     training: TrainConfig
     seed: int
@@ -52,7 +60,9 @@ class Estimator(ABC):
     module_: Net
     history_: History
     var_names_: list[str] | None
-    path_: str
+    scaling_: Scaling | None
+    path_: Arithmetic
+    numerics_: Numerics
 
     @abstractmethod
     def _build(self, n_genes: int) -> Net:
@@ -85,14 +95,21 @@ class Estimator(ABC):
         """
         _check_options(self)
         x, self.var_names_ = _matrix(cells, layer)
-        train, held_out = self._split(x)
-        self.path_ = train.path
-        self.module_ = self._start(x, train.n_genes)
+        train, held_out = self._split(x.shape[0])
+        self.scaling_ = Scaling.of(x, train) if self.scaled else None
+        self.path_ = self._choose_path(x, len(train))
+        self.module_ = self._start(x, train)
+        serve = self._server(x, self.training.batch_size, self.path_)
         # Dense products of the two gene-sized layers, forward and backward.
-        n_cells = min(self.training.batch_size, train.n_cells)
-        with threads_for(6.0 * n_cells * train.n_genes * self.network.n_hidden[0]):
+        n_cells = min(self.training.batch_size, len(train))
+        with tuned(6.0 * n_cells * x.shape[1] * self.network.n_hidden[0]) as self.numerics_:
             self.history_ = fit_module(
-                self.module_, train, held_out, self.training, seed=self.seed, on_epoch=on_epoch
+                self.module_,
+                serve(rows=train),
+                serve(rows=held_out) if len(held_out) else None,
+                self.training,
+                seed=self.seed,
+                on_epoch=on_epoch,
             )
         return self
 
@@ -118,12 +135,16 @@ class Estimator(ABC):
         return self.fit(cells, layer=layer).transform(cells, layer=layer)
 
     def reconstruct(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
-        """Return the expected log-normalised expression, a dense (n_cells, n_genes) array."""
+        """Return the expected log-normalised expression, a dense (n_cells, n_genes) array.
+
+        Where the model is of z-scores, they are turned back; what the upper clip took is lost.
+        """
         z = torch.from_numpy(self.transform(cells, layer=layer))
         with torch.no_grad():
             size = self.training.batch_size
             blocks = [self.module_.decode(z[i : i + size]) for i in range(0, len(z), size)]
-        return torch.cat(blocks).numpy()
+        x_hat = torch.cat(blocks).numpy()
+        return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)
 
     @property
     def n_parameters_(self) -> int:
@@ -140,14 +161,15 @@ class Estimator(ABC):
         about = {
             "format": _FORMAT,
             "model": type(self).__name__,
-            "n_genes": self.module_.body.ends.table.shape[0],
+            "n_genes": self.module_.body.ends.weight_in.shape[0],
             "options": self.options,
             "var_names": self.var_names_,
             "path": self.path_,
+            "numerics": asdict(self.numerics_),
             "history": asdict(self.history_),
         }
         with write.atomic_path(directory / "weights.safetensors") as path:
-            path.write_bytes(save(self.module_.state_dict()))
+            path.write_bytes(save({**self.module_.state_dict(), **self._scaling_state()}))
         write.json(directory / "model.json", about)
 
     @classmethod
@@ -169,9 +191,15 @@ class Estimator(ABC):
             options["sharpness"] = tuple(options["sharpness"])
         model = cls(**options)
         model.module_ = model._build(about["n_genes"])
-        model.module_.load_state_dict(load_file(Path(directory) / "weights.safetensors"))
+        state = load_file(Path(directory) / "weights.safetensors")
+        model.scaling_ = None
+        if model.scaled:
+            mean, sd = (state.pop(name).numpy() for name in _SCALING)
+            model.scaling_ = Scaling(mean, sd)
+        model.module_.load_state_dict(state)
         model.module_.eval()
         model.history_ = History(**about["history"])
+        model.numerics_ = Numerics(**about["numerics"])
         model.var_names_, model.path_ = about["var_names"], about["path"]
         return model
 
@@ -184,31 +212,49 @@ class Estimator(ABC):
             if not name.endswith("_")
         }
 
-    def _split(self, x: csr_matrix) -> tuple[Batches, Batches | None]:
-        """Training and held-out cells, drawn by the seed: the same for every model."""
-        config = self.training
-        n_held_out = round(config.held_out * x.shape[0])
-        order = np.random.default_rng(self.seed).permutation(x.shape[0])
-        path = choose_path(
-            n_cells=min(config.batch_size, x.shape[0]),
+    def _scaling_state(self) -> dict[str, Tensor]:
+        if self.scaling_ is None:
+            return {}
+        arrays = (self.scaling_.mean, self.scaling_.sd)
+        return {name: torch.from_numpy(a) for name, a in zip(_SCALING, arrays, strict=True)}
+
+    def _split(self, n_cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of training and of held-out cells, drawn by the seed: the same for every model."""
+        n_held_out = round(self.training.held_out * n_cells)
+        order = np.random.default_rng(self.seed).permutation(n_cells)
+        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+    def _choose_path(self, x: csr_matrix, n_train: int) -> Arithmetic:
+        if self.training.path != "auto":
+            return self.training.path
+        return choose_path(
+            n_cells=min(self.training.batch_size, n_train),
             n_genes=x.shape[1],
             width=self.network.n_hidden[0],
             density=x.nnz / max(1, x.shape[0] * x.shape[1]),
         )
 
-        def batches(rows: NDArray[np.int64]) -> Batches:
-            return Batches(x[np.sort(rows)], batch_size=config.batch_size, path=path)
+    def _server(self, x: csr_matrix, batch_size: int, path: Arithmetic) -> Callable[..., Batches]:
+        """Return what serves rows of x, scaled where the model asks for it."""
+        scaling = self.scaling_
+        return partial(
+            Batches,
+            x if scaling is None else scaling.entries(x),
+            base=None if scaling is None else scaling.base,
+            batch_size=batch_size,
+            path=path,
+        )
 
-        train = batches(order[n_held_out:])
-        return train, batches(order[:n_held_out]) if n_held_out else None
-
-    def _start(self, x: csr_matrix, n_genes: int) -> Net:
+    def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
         """Build the network from the seed, without touching the user's random state."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            module = self._build(n_genes)
-        mean, variance = (torch.from_numpy(a).float() for a in mean_and_variance(x))
-        module.body.start_from(mean, variance)
+            module = self._build(x.shape[1])
+        if self.scaling_ is None:
+            mean, variance = mean_and_variance(x, rows=rows)
+        else:
+            mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
+        module.body.start_from(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
         return module
 
     def _encode(
@@ -216,13 +262,13 @@ class Estimator(ABC):
     ) -> NDArray[np.float32]:
         x, names = _matrix(cells, layer)
         x = self._align(x, names)
-        batches = Batches(x, batch_size=max(self.training.batch_size, 1024), path="sparse")
+        batches = self._server(x, max(self.training.batch_size, 1024), "sparse")()
         with torch.no_grad():
             return torch.cat([encode(batch) for batch in batches.ordered()]).numpy()
 
     def _align(self, x: csr_matrix, names: list[str] | None) -> csr_matrix:
         """Put the columns of `x` in the order of the fitted genes; absent genes are zero."""
-        n_genes = self.module_.body.ends.table.shape[0]
+        n_genes = self.module_.body.ends.weight_in.shape[0]
         if names == self.var_names_ and x.shape[1] == n_genes:
             return x
         if names is None or self.var_names_ is None:
@@ -242,6 +288,9 @@ class DeepAutoencoder(Estimator):
         Dimensions of the code.
     relu_code
         Apply ReLU to the code, see `AutoencoderNet`.
+    scaled
+        Model each gene's z-score, at most 10 as in Seurat's ScaleData, rather than its
+        log-normalised expression: rare genes then weigh as much as abundant ones.
     network
         Shape of encoder and decoder.
     training
@@ -255,12 +304,14 @@ class DeepAutoencoder(Estimator):
         *,
         n_latent: int = 10,
         relu_code: bool = False,
+        scaled: bool = False,
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
         seed: int = 0,
     ) -> None:
         self.n_latent = n_latent
         self.relu_code = relu_code
+        self.scaled = scaled
         self.network = network
         self.training = training
         self.seed = seed
@@ -280,7 +331,7 @@ class BetaVAE(Estimator):
         Weight of the KL divergence, see `BetaVAENet`.
     warm_up
         Share of training over which that weight rises from 0.
-    network, training, seed
+    scaled, network, training, seed
         See `DeepAutoencoder`.
     """
 
@@ -290,6 +341,7 @@ class BetaVAE(Estimator):
         n_latent: int = 10,
         beta: float = 1.0,
         warm_up: float = 0.3,
+        scaled: bool = False,
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
         seed: int = 0,
@@ -297,6 +349,7 @@ class BetaVAE(Estimator):
         self.n_latent = n_latent
         self.beta = beta
         self.warm_up = warm_up
+        self.scaled = scaled
         self.network = network
         self.training = training
         self.seed = seed
@@ -316,7 +369,7 @@ class BetaVSC(Estimator):
         Dimensions of the code.
     beta, alpha, warm_up, hard, sharpness
         See `BetaVSCNet`.
-    network, training, seed
+    scaled, network, training, seed
         See `DeepAutoencoder`.
     """
 
@@ -331,6 +384,7 @@ class BetaVSC(Estimator):
         warm_up: float = 0.3,
         hard: bool = True,
         sharpness: tuple[float, float] = (50.0, 200.0),
+        scaled: bool = False,
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
         seed: int = 0,
@@ -341,6 +395,7 @@ class BetaVSC(Estimator):
         self.warm_up = warm_up
         self.hard = hard
         self.sharpness = sharpness
+        self.scaled = scaled
         self.network = network
         self.training = training
         self.seed = seed
@@ -406,6 +461,7 @@ def _check_options(model: Estimator) -> None:
     check.in_range("batch_size", training.batch_size, least=2)
     check.in_range("lr", training.lr, above=0)
     check.in_range("held_out", training.held_out, least=0, below=1)
+    check.one_of("path", training.path, PATHS)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
     for name, limits in {"beta": {"least": 0}, "alpha": {"above": 0, "below": 1}}.items():
         if hasattr(model, name):

@@ -10,9 +10,10 @@ from scipy.sparse import csr_matrix, diags_array
 from sklearn.decomposition import PCA
 
 from scarce.errors import InputError
+from scarce.sparse.stats import mean_and_variance
 from scarce.summary import Removed
 
-__all__ = ["Thresholds", "normalise", "pca", "quality_control", "variable_genes"]
+__all__ = ["Scaling", "Thresholds", "normalise", "pca", "quality_control", "variable_genes"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,46 @@ def variable_genes(adata: AnnData, n_genes: int | None) -> None:
         # Loess warns of ties among genes seen in few cells; the fit is Seurat's.
         warnings.simplefilter("ignore")
         sc.pp.highly_variable_genes(adata, flavor="seurat_v3", layer="counts", n_top_genes=n_genes)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    r"""Seurat's ScaleData without a dense array: z-scores as sparse entries plus one row.
+
+    A gene's z-score is :math:`\min((x - m) / s, c)`. With :math:`\mathrm{base} = -m / s` it is
+    :math:`\mathrm{base} + \min(x / s, c + m / s)`, whose second term is zero where x is.
+    A gene that does not vary has s = infinity: its z-scores are zero, as Seurat's.
+    """
+
+    mean: NDArray[np.float64]
+    """m, shape (n_genes,)."""
+    sd: NDArray[np.float64]
+    """s with n - 1, shape (n_genes,)."""
+    limit: float = 10.0
+    """c, the upper clip; Seurat has no lower one, scanpy clips at both ends."""
+
+    @classmethod
+    def of(cls, x: csr_matrix, rows: NDArray[np.int64] | None = None) -> "Scaling":
+        """Take means and standard deviations from these rows of x, or from all."""
+        mean, variance = mean_and_variance(x, rows=rows, correction=1)
+        return cls(mean, np.where(variance > 0, np.sqrt(variance), np.inf))
+
+    @property
+    def base(self) -> NDArray[np.float64]:
+        """The z-score of an entry that is zero, shape (n_genes,)."""
+        return -self.mean / self.sd
+
+    def entries(self, x: csr_matrix) -> csr_matrix:
+        """Return the sparse part: add `base` to each of its rows for the z-scores."""
+        sd, most = self.sd.astype(x.dtype), (self.limit - self.base).astype(x.dtype)
+        values = x.data / sd[x.indices]
+        np.minimum(values, most[x.indices], out=values)
+        return csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+
+    def undo(self, z_scores: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the expression that has these z-scores, shape (n_cells, n_genes)."""
+        varies = np.isfinite(self.sd)
+        return z_scores * np.where(varies, self.sd, 0.0) + self.mean
 
 
 def pca(x: csr_matrix, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:

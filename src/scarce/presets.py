@@ -36,6 +36,7 @@ class Settings:
     warm_up: float = 0.3
     hard: bool = True
     relu_code: bool = False
+    scaled: bool = False
     network: Network = field(default_factory=Network)
     training: TrainConfig = field(default_factory=TrainConfig)
 
@@ -78,6 +79,7 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         return DeepAutoencoder(
             n_latent=n_latent,
             relu_code=settings.relu_code,
+            scaled=settings.scaled,
             network=network,
             training=training,
             seed=seed,
@@ -87,6 +89,7 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
             n_latent=n_latent,
             beta=settings.beta,
             warm_up=settings.warm_up,
+            scaled=settings.scaled,
             network=network,
             training=training,
             seed=seed,
@@ -97,6 +100,7 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         alpha=settings.alpha,
         warm_up=settings.warm_up,
         hard=settings.hard,
+        scaled=settings.scaled,
         network=network,
         training=training,
         seed=seed,

@@ -74,6 +74,8 @@ class ModelRun:
     """``"sparse"`` or ``"dense"`` arithmetic; empty for PCA."""
     settings: dict[str, object]
     """Every hyper-parameter, defaults resolved."""
+    numerics: dict[str, object] = field(default_factory=dict)
+    """Threads and library of matrix products it was fitted with; empty for PCA."""
     history: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Loss per cell after each epoch: ``train``, ``held_out`` and every term of the loss."""
 

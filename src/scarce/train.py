@@ -2,20 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from scarce.models.parts import Loss, Net
-from scarce.sparse.batches import Batches
+from scarce.sparse.batches import Batch, Batches
 
-__all__ = ["History", "TrainConfig", "fit_module", "threads_for"]
+__all__ = ["PATHS", "History", "TrainConfig", "fit_module"]
 
-_FLOPS_PER_THREAD = 1e8
-"""In one step. With less work than this a further thread waits longer than it helps."""
+PATHS = ("auto", "sparse", "dense")
+"""Arithmetic of a fit, see `TrainConfig`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class TrainConfig:
         Share of cells kept aside to decide when to stop; 0 trains on all cells to the end.
     patience
         Epochs without a better held-out loss before stopping. The best state is kept.
+    path
+        ``"sparse"`` or ``"dense"`` arithmetic; ``"auto"`` takes the cheaper of the two, see
+        `scarce.sparse.batches.choose_path`. They differ in rounding only.
     """
 
     epochs: int = 200
@@ -44,6 +48,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     held_out: float = 0.1
     patience: int = 25
+    path: Literal["auto", "sparse", "dense"] = "auto"
 
 
 @dataclass
@@ -99,16 +104,18 @@ def fit_module(
         If the loss stays infinite or undefined after the learning rate was halved 5 times.
     """
     generator = torch.Generator(device=train.device).manual_seed(seed)
-    order = torch.Generator().manual_seed(seed)
     history = History()
     best, best_loss = _snapshot(module), math.inf
     lr = config.lr
     optimiser = _adam(module, lr, config)
+    batches = enumerate(train.shuffled(torch.Generator().manual_seed(seed)))
+    n_steps = config.epochs * train.n_batches
     start = time.perf_counter()
 
     for epoch in range(1, config.epochs + 1):
         finite = _snapshot(module)
-        losses = _train_epoch(module, train, optimiser, epoch, config, order, generator)
+        this_epoch = islice(batches, train.n_batches)
+        losses = _train_epoch(module, this_epoch, optimiser, n_steps, generator)
         if not math.isfinite(losses["train"]):
             # One bad step poisons every weight: go back, and go on more carefully.
             lr /= 2
@@ -138,33 +145,18 @@ def fit_module(
     return history
 
 
-@contextmanager
-def threads_for(flops: float) -> Iterator[None]:
-    """Use as many of torch's threads as a step of so many flops keeps busy, then all again."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(n_threads, round(flops / _FLOPS_PER_THREAD))))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
 def _train_epoch(
     module: Net,
-    batches: Batches,
+    batches: Iterable[tuple[int, Batch]],
     optimiser: torch.optim.Optimizer,
-    epoch: int,
-    config: TrainConfig,
-    order: torch.Generator,
+    n_steps: int,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Take one step per batch; return the mean loss per cell and its terms."""
+    """Take one step per numbered batch; return the mean loss per cell and its terms."""
     module.train()
-    n_steps = config.epochs * batches.n_batches
-    first_step = (epoch - 1) * batches.n_batches
 
     def steps() -> Iterable[tuple[int, Loss]]:
-        for step, x in enumerate(batches.shuffled(order), start=first_step):
+        for step, x in batches:
             loss = module.loss(x, progress=step / n_steps, generator=generator)
             optimiser.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -123,5 +123,6 @@ def _account(model: str, estimator: Estimator) -> ModelRun:
         n_parameters=estimator.n_parameters_,
         path=estimator.path_,
         settings=estimator.options,
+        numerics=asdict(estimator.numerics_),
         history={name: tuple(losses) for name, losses in history.losses.items()},
     )

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scarce.sparse.batches import Batch
-from scarce.sparse.ops import linear, read, squared_error
+from scarce.sparse.ops import linear, squared_error
 
 __all__ = [
     "Body",
@@ -74,8 +74,8 @@ class Network:
 class GeneLayers(nn.Module):
     """The first and the last layer of an autoencoder: the two as long as the gene list.
 
-    Both live in one table ``[W_in | W_out | b_out]`` of shape (G, n_in + n_out + 1), so that
-    one sparse product reads the cells for both, and one goes back.
+    Both hold one row per gene, in the order sparse products read: ``weight_in`` of shape
+    (G, n_in), and ``weight_out`` of shape (G, n_out + 1), whose last column is the bias.
 
     Parameters
     ----------
@@ -87,60 +87,30 @@ class GeneLayers(nn.Module):
 
     def __init__(self, n_genes: int, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.n_in = n_in
-        self.table = nn.Parameter(torch.zeros(n_genes, n_in + n_out + 1))
-        self.bias = nn.Parameter(torch.zeros(n_in))
+        self.weight_in = nn.Parameter(torch.empty(n_genes, n_in).uniform_(-1, 1))
+        self.weight_out = nn.Parameter(torch.empty(n_genes, n_out + 1).uniform_(-1, 1))
+        self.bias_in = nn.Parameter(torch.zeros(n_in))
         with torch.no_grad():
-            self.table[:, :n_in].uniform_(-1, 1).mul_(n_genes**-0.5)
-            self.table[:, n_in:-1].uniform_(-1, 1).mul_(n_out**-0.5)
+            self.weight_in.mul_(n_genes**-0.5)
+            self.weight_out.mul_(n_out**-0.5)
+            self.weight_out[:, -1] = 0
 
     def first(self, x: Batch) -> Float[Tensor, "cells n_in"]:
         """Return the encoder's first pre-activation."""
-        return linear(x, self.table[:, : self.n_in]) + self.bias
+        return linear(x, self.weight_in) + self.bias_in
 
     def last(self, h: Float[Tensor, "cells n_out"]) -> Float[Tensor, "cells genes"]:
         """Return the decoder's output: a dense array, for reconstructions only."""
-        return h @ self.table[:, self.n_in : -1].T + self.table[:, -1]
+        return h @ self.weight_out[:, :-1].T + self.weight_out[:, -1]
 
-    def read(
-        self, x: Batch, weight: Float[Tensor, " genes"] | None = None
-    ) -> tuple[Float[Tensor, "cells n_in"], Callable[[Tensor], Float[Tensor, ""]]]:
-        r"""Read a batch once, for the encoder and for the loss.
-
-        Parameters
-        ----------
-        x
-            B cells.
-        weight
-            Weight of each gene's squared error, shape (G,); one where not given.
-
-        Returns
-        -------
-        The encoder's first pre-activation, shape (B, n_in), and a function of the decoder's
-        last hidden layer, shape (B, n_out), that returns the batch's squared error.
-        """
-        if isinstance(x, Tensor):
-            return self.first(x), lambda h: _dense_error(self.last(h), x, weight)
-        if weight is None:
-            product, v_gram = read(x, self.table, self.n_in)
-            squares = x.values.square().sum()
-        else:
-            v = self.table[:, self.n_in :]
-            weighted = v * weight[:, None]
-            product = linear(x, torch.cat([self.table[:, : self.n_in], weighted], 1))
-            v_gram = v.T @ weighted
-            squares = x.gene_sums(x.values.square()) @ weight
-        hidden, cross = product[:, : self.n_in], product[:, self.n_in :]
-        return hidden + self.bias, lambda h: squared_error(_with_ones(h), cross, v_gram, squares)
-
-
-def _dense_error(x_hat: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-    squares = (x_hat - x).square()
-    return squares.sum() if weight is None else (squares.sum(0) @ weight)
-
-
-def _with_ones(h: Tensor) -> Tensor:
-    return F.pad(h, (0, 1), value=1.0)
+    def squared_error(
+        self,
+        x: Batch,
+        h: Float[Tensor, "cells n_out"],
+        weight: Float[Tensor, " genes"] | None,
+    ) -> Float[Tensor, ""]:
+        """Return the squared error of the decoder's output, genes weighted, summed over all."""
+        return squared_error(x, h, self.weight_out, weight)
 
 
 class Body(nn.Module):
@@ -179,7 +149,7 @@ class Body(nn.Module):
         if self.log_variance is None:
             return
         with torch.no_grad():
-            self.ends.table[:, -1] = mean
+            self.ends.weight_out[:, -1] = mean
             self.log_variance.copy_(variance.clamp_min(_LEAST_VARIANCE).log())
 
     def features(self, x: Batch) -> Float[Tensor, "cells features"]:
@@ -190,20 +160,17 @@ class Body(nn.Module):
         self, x: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "cells features"], Callable[[Tensor], Float[Tensor, ""]]]:
         """Return the features, and the reconstruction loss per cell as a function of z."""
-        log_variance = None
-        if self.log_variance is not None:
-            log_variance = self.log_variance.clamp_min(math.log(_LEAST_VARIANCE))
-        hidden, error = self.ends.read(x, None if log_variance is None else (-log_variance).exp())
-        if self.training and self.dropout > 0:
-            hidden = self.ends.first(drop(x, self.dropout, generator))
+        seen = drop(x, self.dropout, generator) if self.training and self.dropout > 0 else x
 
         def reconstruction(z: Tensor) -> Tensor:
-            per_cell = error(self.decoder(z)) / x.shape[0]
-            if log_variance is None:
-                return per_cell
-            return 0.5 * (per_cell + (log_variance + _LOG_2PI).sum())
+            h = self.decoder(z)
+            if self.log_variance is None:
+                return self.ends.squared_error(x, h, None) / x.shape[0]
+            log_variance = self.log_variance.clamp_min(math.log(_LEAST_VARIANCE))
+            error = self.ends.squared_error(x, h, (-log_variance).exp())
+            return 0.5 * (error / x.shape[0] + (log_variance + _LOG_2PI).sum())
 
-        return self.encoder(hidden), reconstruction
+        return self.features(seen), reconstruction
 
     def decode(self, z: Float[Tensor, "cells latent"]) -> Float[Tensor, "cells genes"]:
         """Return the expected expression, dense."""
@@ -250,10 +217,12 @@ class Net(nn.Module, ABC):
 
 def drop(x: Batch, share: float, generator: torch.Generator) -> Batch:
     """Set a random share of the nonzero entries to zero and scale up the rest."""
-    values = x if isinstance(x, Tensor) else x.values
-    keep = torch.rand(values.shape, generator=generator, device=values.device) >= share
-    kept = values * keep / (1 - share)
-    return kept if isinstance(x, Tensor) else x.with_values(kept)
+
+    def thin(values: Tensor) -> Tensor:
+        keep = torch.rand(values.shape, generator=generator, device=values.device) >= share
+        return values * keep / (1 - share)
+
+    return thin(x) if isinstance(x, Tensor) else x.map(thin)
 
 
 def _stack(widths: tuple[int, ...], network: Network) -> list[nn.Module]:

@@ -1,14 +1,17 @@
 r"""Products with a CSR batch, and the exact squared error of a linear layer against it.
 
-The squared error of predictions :math:`H W^\top + 1 b^\top` against sparse targets X needs
-neither the predictions nor a dense X. With :math:`A = [H, 1]` and :math:`V = [W, b]`,
+The squared error of predictions :math:`\hat X = A V^\top`, where :math:`A = [H, 1]` is the
+last hidden layer with a column of ones and :math:`V = [W, b]` holds weights and biases, needs
+neither the predictions nor a dense X. With :math:`P = A^\top A` and :math:`Q = V^\top V`,
 
-.. math:: \|A V^\top - X\|_F^2 = \langle A^\top A, V^\top V\rangle
-          - 2 \langle A, X V\rangle + \|X\|_F^2,
+.. math::
+    S = \|A V^\top - X\|_F^2 = \langle P, Q\rangle - 2 \langle A, X V\rangle + \|X\|_F^2,
+    \qquad \tfrac12 \partial_A S = A Q - X V,
+    \qquad \tfrac12 \partial_V S = V P - X^\top A:
 
-that is two Gram matrices of the layer's width D and one product of X with a matrix: the
-cost is :math:`2 (B + G) D^2 + 2\,\mathrm{nnz}\,D` flops instead of :math:`2 B G D`, and no
-B x G array exists, forward or backward.
+with D columns that is :math:`4 (B + G) D^2 + 4\,\mathrm{nnz}\,D` flops, forward and backward,
+instead of :math:`6 B G D`, and no B x G array exists. A row added to every cell of X moves
+to the other side: it is taken from b.
 """
 
 from typing import Any
@@ -17,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from scarce.sparse.batches import Batch, CSRBatch
 
-__all__ = ["linear", "read", "squared_error", "squared_error_per_gene"]
+__all__ = ["linear", "squared_error", "squared_error_per_gene"]
 
 
 def linear(x: Batch, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
@@ -43,24 +47,113 @@ def linear(x: Batch, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cel
 
 
 class _Linear(torch.autograd.Function):
-    """``X @ W`` for sparse constant X; both directions are sums over bags of rows."""
+    """``X @ W + 1 (base @ W)`` for constant X and base."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: CSRBatch) -> Tensor:
         ctx.x = x
-        return _bag(weight, x.genes, x.row_starts, x.values)
+        product = _product(x, weight)
+        return product if x.base is None else product.add_(x.base @ weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None]:
         x: CSRBatch = ctx.x
-        return _bag(grad.contiguous(), x.cells, x.gene_starts, x.values[x.order]), None
+        grad = _transposed_product(x, d)
+        return (grad if x.base is None else grad.addr_(x.base, d.sum(0))), None
+
+
+def squared_error(
+    x: Batch,
+    h: Float[Tensor, "cells width"],
+    v: Float[Tensor, "genes columns"],
+    weight: Float[Tensor, " genes"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Return :math:`\sum_{ig} w_g\,([h_i, 1] \cdot v_g - x_{ig})^2`, accumulated in float64.
+
+    Parameters
+    ----------
+    x
+        The targets, B cells x G genes.
+    h
+        Last hidden layer, shape (B, D).
+    v
+        Weights and, as last column, biases of the genes; shape (G, D + 1).
+    weight
+        w, shape (G,); one for every gene where not given.
+
+    Returns
+    -------
+    Scalar, of the dtype of `h`. Against sparse targets it is a difference of larger terms:
+    its relative rounding error grows as the share of :math:`\|X\|^2` it explains nears one.
+    """
+    if isinstance(x, Tensor):
+        squares = (h @ v[:, :-1].T + v[:, -1] - x).square()
+        return squares.sum() if weight is None else squares.sum(0) @ weight
+    return _SquaredError.apply(_with_ones(h), v, x, weight)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _SquaredError(torch.autograd.Function):
+    """The formulas of this file; the gradient of `weight` is the squared error of each gene."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, v: Tensor, x: CSRBatch, weight: Tensor | None) -> Tensor:
+        v = _without_base(v, x)
+        weighted = v if weight is None else v * weight[:, None]
+        p, q, xv = a.T @ a, v.T @ weighted, _product(x, weighted)
+        squares = x.squares() if weight is None else x.gene_squares() @ weight.double()
+        ctx.x = x
+        ctx.save_for_backward(a, v, weight, p, q, xv)
+        return (_inner(p, q) - 2 * _inner(a, xv) + squares).to(a.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None]:
+        a, v, weight, p, q, xv = ctx.saved_tensors
+        d_a = 2 * up * (a @ q - xv)
+        if weight is None:
+            return d_a, _transposed_product(ctx.x, -2 * up * a).addmm_(v, 2 * up * p), None, None
+        vp, xa = v @ p, _transposed_product(ctx.x, a)
+        d_weight = up * (_inner_rows(v, vp - 2 * xa) + ctx.x.gene_squares())
+        return d_a, 2 * up * weight[:, None] * (vp - xa), None, d_weight.to(weight.dtype)
+
+
+def squared_error_per_gene(
+    x: CSRBatch, h: Float[Tensor, "cells width"], v: Float[Tensor, "genes columns"]
+) -> Float[Tensor, " genes"]:
+    r"""Return :math:`\sum_i ([h_i, 1] \cdot v_g - x_{ig})^2` for each gene; not differentiable.
+
+    Parameters
+    ----------
+    x, h, v
+        As in `squared_error`.
+
+    Returns
+    -------
+    Tensor of shape (G,), float64.
+    """
+    with torch.no_grad():
+        a, v = _with_ones(h), _without_base(v, x)
+        return _inner_rows(v, v @ (a.T @ a) - 2 * _transposed_product(x, a)) + x.gene_squares()
+
+
+def _product(x: CSRBatch, rows: Tensor) -> Tensor:
+    """``X @ rows`` without the base, (B, D)."""
+    product = _bag(rows, x.genes, x.row_starts, x.values)
+    return product.addmm_(x.dense_values, rows.detach()[x.dense_genes])
+
+
+def _transposed_product(x: CSRBatch, rows: Tensor) -> Tensor:
+    """``X.T @ rows`` without the base, (G, D)."""
+    product = _bag(rows, x.cells, x.gene_starts, x.gene_values)
+    return product.index_copy_(0, x.dense_genes, x.dense_values.T @ rows)
 
 
 def _bag(rows: Tensor, picks: Tensor, starts: Tensor, values: Tensor) -> Tensor:
     """Weighted sums of picked rows, one per bag: the fastest CSR product torch has."""
     return F.embedding_bag(
         picks,
-        rows,
+        rows.detach().contiguous(),
         starts,
         mode="sum",
         per_sample_weights=values,
@@ -68,99 +161,17 @@ def _bag(rows: Tensor, picks: Tensor, starts: Tensor, values: Tensor) -> Tensor:
     )
 
 
-def read(
-    x: CSRBatch, table: Float[Tensor, "genes width"], n_in: int
-) -> tuple[Float[Tensor, "cells width"], Float[Tensor, "out out"]]:
-    r"""Return ``X @ T`` and ``V.T @ V`` for a table ``T = [W | V]``.
-
-    The two things a batch and the gene-sized layers have to say to each other, at the cost
-    of one product with X forward and one backward: the gradient
-    :math:`X^\top D + [0 | V (Q + Q^\top)]` is written once.
-
-    Parameters
-    ----------
-    x
-        B cells.
-    table
-        Shape (G, D): encoder columns W, then decoder columns V.
-    n_in
-        Number of columns of W.
-
-    Returns
-    -------
-    The product, shape (B, D), and the Gram matrix, shape (D - n_in, D - n_in).
-    """
-    return _Read.apply(table, x, n_in)  # type: ignore[no-any-return, no-untyped-call]
+def _with_ones(h: Tensor) -> Tensor:
+    return F.pad(h, (0, 1), value=1.0)
 
 
-class _Read(torch.autograd.Function):
-    """Autograd would slice, pad and add arrays of the table's size five times over."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, x: CSRBatch, n_in: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(table)
-        ctx.x, ctx.n_in = x, n_in
-        v = table[:, n_in:]
-        return _bag(table, x.genes, x.row_starts, x.values), v.T @ v
-
-    @staticmethod
-    def backward(ctx: Any, product_grad: Tensor, gram_grad: Tensor) -> tuple[Tensor, None, None]:
-        (table,) = ctx.saved_tensors
-        x, n_in = ctx.x, ctx.n_in
-        grad = _bag(product_grad.contiguous(), x.cells, x.gene_starts, x.values[x.order])
-        grad[:, n_in:].addmm_(table[:, n_in:], gram_grad + gram_grad.T)
-        return grad, None, None
+def _without_base(v: Tensor, x: CSRBatch) -> Tensor:
+    return v if x.base is None else torch.cat([v[:, :-1], (v[:, -1] - x.base)[:, None]], 1)
 
 
-def squared_error(
-    a: Float[Tensor, "cells width"],
-    cross: Float[Tensor, "cells width"],
-    v_gram: Float[Tensor, "width width"],
-    x_squares: Float[Tensor, ""],
-) -> Float[Tensor, ""]:
-    r"""Return :math:`\|A V^\top - X\|_F^2`, accumulated in float64.
-
-    Parameters
-    ----------
-    a
-        Last hidden layer with a column of ones, shape (B, D).
-    cross
-        ``linear(x, V)``, shape (B, D).
-    v_gram
-        ``V.T @ V``, shape (D, D). With genes weighted by w, pass ``linear(x, w V)`` and
-        ``V.T @ (w V)`` instead: the result is the weighted error.
-    x_squares
-        :math:`\|X\|_F^2` (or its weighted form).
-
-    Returns
-    -------
-    Scalar, of the dtype of `a`.
-    """
-    explained = ((a.T @ a).double() * v_gram.double()).sum()
-    matched = (a.double() * cross.double()).sum()
-    return (explained - 2 * matched + x_squares.double()).to(a.dtype)
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a.double() * b.double()).sum()
 
 
-def squared_error_per_gene(
-    a: Float[Tensor, "cells width"], v: Float[Tensor, "genes width"], x: CSRBatch
-) -> Float[Tensor, " genes"]:
-    r"""Return :math:`\sum_i (a_i \cdot v_g - x_{ig})^2` for each gene; not differentiable.
-
-    Parameters
-    ----------
-    a
-        Shape (B, D).
-    v
-        Shape (G, D).
-    x
-        The targets.
-
-    Returns
-    -------
-    Tensor of shape (G,), float64.
-    """
-    with torch.no_grad():
-        crossed = _bag(a, x.cells, x.gene_starts, x.values[x.order])
-        explained = ((v @ (a.T @ a)).double() * v.double()).sum(1)
-        matched = (v.double() * crossed.double()).sum(1)
-        return explained - 2 * matched + x.gene_sums(x.values.double().square())
+def _inner_rows(a: Tensor, b: Tensor) -> Tensor:
+    return (a.double() * b.double()).sum(1)
