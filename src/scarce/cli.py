@@ -1,7 +1,6 @@
 """The command line: parse, call, write, exit code. The only file that prints."""
 
 import argparse
-import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     130: interrupted. Any other error is a defect and shows a traceback.
     """
     options = _parser().parse_args(argv)
-    # An idle thread that spins takes the core another one needs. Read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         options.command(options)
     except InputError as error:
