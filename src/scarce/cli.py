@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scarce import __version__, check
+from scarce import __version__
 from scarce.errors import InputError
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _annotate(options: argparse.Namespace) -> None:
+    from scarce import check
     from scarce.annotate import PBMC, marker_genes, read_markers
     from scarce.export import annotation_files, export_annotation
     from scarce.pipeline import reference

@@ -81,6 +81,11 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         labels, note = made.cell_types, note or made.note
     source["notes"] = [*source["notes"], *filter(None, [note])]
     counts = labels.value_counts()
+    if made and len(counts) < 2:
+        raise InputError(
+            f"cells without labels must fall into at least two groups; found one of {len(labels)} "
+            "cells. Pass --labels."
+        )
     if not 2 <= len(counts) < len(labels):
         raise InputError(
             f"labels must name at least two types and fewer types than cells; found {len(counts)} "
