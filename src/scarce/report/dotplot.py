@@ -38,7 +38,15 @@ def marker_dots(dots: Dots) -> Figure:
     axes.set_title("Top marker genes")
     figure.colorbar(image, ax=axes, fraction=0.03, label="mean expression,\nshare of the largest")
     sizes = [
-        Line2D([], [], linestyle="", marker="o", color=FAINT, markersize=np.sqrt(_LARGEST * share))
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            color=FAINT,
+            markersize=np.sqrt(_LARGEST * share),
+            markeredgewidth=0.4,
+        )
         for share in (0.25, 0.5, 1)
     ]
     figure.legend(
