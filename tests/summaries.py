@@ -6,11 +6,15 @@ from numpy.typing import NDArray
 from scarce.summary import (
     Cells,
     DataSummary,
+    Dots,
     LabelSummary,
+    Marker,
     ModelRun,
+    Naming,
     Removed,
     RunSummary,
     Score,
+    Stability,
 )
 
 TITLES = {"pca": "PCA", "dae": "Deep autoencoder", "bvae": "β-VAE", "bvsc": "β-VSC"}
@@ -78,6 +82,12 @@ def make_summary(
             source="Louvain clusters of the first 10 principal components, named by marker genes",
             from_pca=True,
             counts={kind: int((labels == kind).sum()) for kind in types},
+            naming=(
+                Naming(0, n_cells - 5, types[0], types[0], 1.25, types[-1], 0.875, ""),
+                Naming(1, 5, "unknown 1", types[-1], 0.125, types[0], 0.0625, "score below 0.3"),
+            ),
+            stability=(Stability(0.5, 2, 0.96875, 0.9375), Stability(1.2, 4, 0.75, 0.625)),
+            recommended=0.5,
         ),
         runs=tuple(
             _fit(model, title, seed, generator) for model, title in titles.items() for seed in seeds
@@ -101,7 +111,15 @@ def make_summary(
             "The reference labels were derived from principal components: every score favours PCA.",
             "A 2-D t-SNE map distorts distances: scores in the latent space are the fairer ones.",
         ),
+        markers=tuple(Marker(kind, f"{kind} gene", 9.0, 2.0, 1e-9, 0.9, 0.1) for kind in types),
+        dots=_dots(types, generator),
     )
+
+
+def _dots(types: tuple[str, ...], generator: np.random.Generator) -> Dots:
+    shape = (len(types), len(types))
+    genes = tuple(f"{kind} gene" for kind in types)
+    return Dots(types, genes, generator.uniform(0, 1, shape), generator.uniform(0, 4, shape))
 
 
 def _labels(

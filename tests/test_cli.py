@@ -62,6 +62,7 @@ def test_run_writes_everything_and_its_config_reproduces_it(cells: Path, tmp_pat
         "config.toml",
         "embeddings.h5ad",
         "figures",
+        "markers.csv",
         "metrics.csv",
         "models",
         "report.html",
@@ -190,6 +191,69 @@ def test_info_says_what_a_run_would_do_and_writes_nothing(
     assert "60 cells x 40 genes" in printed
     assert "would train" in printed
     assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def annotate(*arguments: object) -> int:
+    return main(["annotate", *map(str, arguments)])
+
+
+def test_annotate_names_clusters_by_the_markers_it_is_given(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    markers, labels = tmp_path / "types.csv", tmp_path / "labels.csv"
+    markers.write_text("cell_type,gene\nEven,g0\nEven,g2\nOdd,g1\nOdd,g3\n")
+    arguments = ("--markers", markers, "--no-qc", "--resolution", 0.3)
+    assert annotate(cells, "-o", labels, *arguments) == 0
+    found = pd.read_csv(labels)
+    assert list(found.columns) == ["barcode", "cluster", "cell_type"]
+    kinds = ad.read_h5ad(cells).obs["kind"]
+    assert (found.set_index("barcode")["cell_type"].str.lower() == kinds).all()
+    named = pd.read_csv(tmp_path / "naming.csv")
+    assert set(named["best"]) == {"Even", "Odd"}
+    assert named["n_cells"].sum() == 60
+    genes = pd.read_csv(tmp_path / "markers.csv")
+    assert set(genes["cluster"]) == set(found["cluster"])
+    assert (tmp_path / "resolutions.csv").read_text().startswith("resolution,n_clusters,")
+    assert "Even" in capsys.readouterr().out
+    # The table is what `scarce run` takes as labels.
+    out = tmp_path / "out"
+    assert run(cells, "--labels", labels, "--out", out, *QUICK) == 0
+
+
+def test_annotate_recommends_a_resolution_where_none_is_given(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert annotate(cells, "-o", tmp_path / "labels.csv", "--no-qc") == 0
+    tried = pd.read_csv(tmp_path / "resolutions.csv")
+    assert 0.5 in set(tried["resolution"])
+    assert "recommended by stability: --resolution" in capsys.readouterr().out
+    # Not one gene of human blood is in the data.
+    found = pd.read_csv(tmp_path / "labels.csv")
+    assert (found["cell_type"] == "unknown " + found["cluster"].astype(str)).all()
+
+
+REFUSED = {
+    "-o must be in an existing directory": ["-o", "{tmp}/none/labels.csv"],
+    "labels.csv must not exist yet": ["-o", "{tmp}/labels.csv"],
+    "markers.csv must not be replaced": ["-o", "{tmp}/new.csv", "--markers", "{tmp}/markers.csv"],
+    "cells.h5ad must not be replaced": ["-o", "{cells}", "--force"],
+    "--markers must be a CSV or GMT file": ["-o", "{tmp}/new.csv", "--markers", "{tmp}/x.csv"],
+    "--resolution must be above 0; found -1": ["-o", "{tmp}/new.csv", "--resolution", "-1"],
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_annotate_refuses_before_any_work(
+    message: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_text("mine")
+    if "{tmp}/markers.csv" in REFUSED[message]:
+        (tmp_path / "markers.csv").write_text("B,g1\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    filled = [a.format(tmp=tmp_path, cells=cells) for a in REFUSED[message]]
+    assert annotate(cells, "--no-qc", *filled) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_help_and_version_load_neither_torch_nor_scanpy() -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from scarce.report import all_figures, maps, to_png, to_svg
 from scarce.report.canvas import to_webp
 from scarce.report.charts import loss_curves, score_map
+from scarce.report.dotplot import marker_dots
 from scarce.report.maps import drawn_cells, kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, SHAPES, styles
 from scarce.summary import RunSummary
@@ -140,23 +141,26 @@ def test_markers_are_those_every_font_has_in_plotly() -> None:
 
 def test_every_model_has_its_three_maps(figures: dict[str, Figure]) -> None:
     kinds = {f"{kind}_{model}" for kind in ("map", "kmeans", "map3d") for model in TITLES}
-    assert set(figures) == kinds | {"scores", "loss"}
+    assert set(figures) == kinds | {"markers", "scores", "loss"}
 
 
 def test_figures_without_data_are_left_out(summary: RunSummary) -> None:
     cells = dataclasses.replace(summary.cells, tsne2d={}, tsne3d={})
     runs = tuple(run for run in summary.runs if run.model == "pca")
-    bare = dataclasses.replace(summary, cells=cells, runs=runs, scores=())
+    bare = dataclasses.replace(summary, cells=cells, runs=runs, scores=(), dots=None)
     assert all_figures(bare) == {}
 
 
-@pytest.mark.parametrize("stem", ["map_bvae", "kmeans_bvae", "map3d_bvae", "scores", "loss"])
+@pytest.mark.parametrize(
+    "stem", ["map_bvae", "kmeans_bvae", "map3d_bvae", "markers", "scores", "loss"]
+)
 def test_equal_summaries_give_equal_bytes(figures: dict[str, Figure], stem: str) -> None:
     again = make_summary()
     drawn = {
         "map_bvae": lambda: map_2d(again, "bvae"),
         "kmeans_bvae": lambda: kmeans_map(again, "bvae"),
         "map3d_bvae": lambda: map_3d(again, "bvae"),
+        "markers": lambda: marker_dots(again.dots),
         "scores": lambda: score_map(again),
         "loss": lambda: loss_curves(again),
     }[stem]()
@@ -301,6 +305,31 @@ def test_score_map_shows_means_over_seeds_and_their_labels(summary: RunSummary) 
     alone = tuple(score for score in summary.scores if score.seed == 1)
     single = score_map(dataclasses.replace(summary, scores=alone))
     assert "one seed" in single.get_suptitle()
+
+
+def test_dots_are_as_large_and_dark_as_the_gene_is_frequent_and_strong(
+    summary: RunSummary,
+) -> None:
+    dots = summary.dots
+    assert dots is not None
+    drawn = marker_dots(dots).axes[0]
+    assert [label.get_text() for label in drawn.get_yticklabels()] == list(dots.groups)
+    (points,) = drawn.collections
+    for (gene, group), area, shade in zip(
+        np.asarray(points.get_offsets(), dtype=int),
+        points.get_sizes(),
+        np.asarray(points.get_array()),
+        strict=True,
+    ):
+        assert area == pytest.approx(90 * dots.fraction[group, gene])
+        assert shade == pytest.approx(dots.mean[group, gene] / dots.mean[:, gene].max())
+
+
+def test_a_gene_that_no_group_expresses_is_drawn(summary: RunSummary) -> None:
+    dots = summary.dots
+    assert dots is not None
+    nothing = dataclasses.replace(dots, mean=0 * dots.mean, fraction=0 * dots.fraction)
+    assert to_png(marker_dots(nothing))
 
 
 def test_loss_curves_are_the_histories_of_every_seed(summary: RunSummary) -> None:

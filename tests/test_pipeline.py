@@ -41,6 +41,14 @@ def test_scores_are_those_of_the_clusters_that_are_written(result: Result) -> No
             assert score.ari == pytest.approx(sk.adjusted_rand_score(obs["cell_type"], clusters))
 
 
+def test_marker_genes_are_those_of_the_labels(result: Result) -> None:
+    summary = result.summary
+    assert {marker.group for marker in summary.markers} <= set(summary.labels.counts)
+    assert summary.dots is not None
+    assert set(summary.dots.genes) <= {marker.gene for marker in summary.markers}
+    assert summary.labels.naming == ()
+
+
 def test_codes_and_maps_follow_the_conventions_of_anndata(result: Result) -> None:
     obsm = result.adata.obsm
     for model in ("pca", "dae", "bvae", "bvsc"):
@@ -65,11 +73,15 @@ def test_input_is_left_alone(adata: ad.AnnData, result: Result) -> None:
     assert not any(key.startswith("X_") for key in adata.obsm)
 
 
-def test_without_labels_the_summary_says_they_come_from_pca(adata: ad.AnnData) -> None:
+def test_without_labels_the_summary_says_they_come_from_pca() -> None:
+    adata = simulate(200, 400, n_types=3, density=0.4, seed=1)
     summary = run(adata, replace(QUICK, labels=None, models=())).summary
     assert summary.labels.from_pca
     assert "derived from PCA" in summary.labels.source
     assert any("favours PCA" in warning for warning in summary.warnings)
+    assert sum(name.n_cells for name in summary.labels.naming) == 200
+    assert set(summary.labels.counts) == {name.cell_type for name in summary.labels.naming}
+    assert summary.labels.recommended in {tried.resolution for tried in summary.labels.stability}
 
 
 def test_filtered_data_are_not_filtered_again() -> None:
@@ -111,6 +123,14 @@ def test_one_type_and_one_type_per_cell_are_refused(adata: ad.AnnData) -> None:
     adata.obs["tissue"] = adata.obs_names
     with pytest.raises(InputError, match="fewer types than cells; found 120 for 120 cells"):
         run(adata, replace(QUICK, labels="tissue"))
+
+
+def test_cells_that_are_all_alike_need_labels() -> None:
+    counts = sp.csr_matrix(np.random.default_rng(0).poisson(1.0, (60, 30)).astype(np.float32))
+    alike = simulate(60, 30, n_types=1)
+    alike.X = counts
+    with pytest.raises(InputError, match=r"two groups; found one of 60 cells\. Pass --labels"):
+        run(alike, replace(QUICK, labels=None, models=()))
 
 
 def test_unknown_options_are_refused() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scarce.report import maps, render
 from scarce.report.render import _duration, _rounded
 from scarce.report.tables import best, score_rows, training_rows
-from scarce.summary import Cells, ModelRun, RunSummary
+from scarce.summary import Cells, LabelSummary, ModelRun, Naming, RunSummary
 from summaries import TITLES, make_summary
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -101,7 +101,7 @@ def drawn_less(summary: RunSummary) -> RunSummary:
     """Return the summary without anything to draw, whose page takes a moment."""
     nothing = Cells(summary.cells.barcodes, summary.cells.labels, {}, {}, {}, {})
     runs = tuple(dataclasses.replace(run, history={}) for run in summary.runs)
-    return dataclasses.replace(summary, cells=nothing, runs=runs, scores=())
+    return dataclasses.replace(summary, cells=nothing, runs=runs, scores=(), dots=None)
 
 
 def called(name: str) -> RunSummary:
@@ -112,7 +112,11 @@ def called(name: str) -> RunSummary:
         config={name: name},
         data=dataclasses.replace(summary.data, format=name, sha256=name, notes=(name,)),
         removed=(dataclasses.replace(summary.removed[0], rule=name),),
-        labels=dataclasses.replace(summary.labels, source=name),
+        labels=dataclasses.replace(
+            summary.labels,
+            source=name,
+            naming=(Naming(0, 8, name, name, 1.0, name, 0.5, name),),
+        ),
         runs=tuple(
             dataclasses.replace(run, title=name, path=name, settings={name: name})
             for run in summary.runs
@@ -174,7 +178,7 @@ def test_every_reference_inside_the_page_has_its_target(page: Page) -> None:
 
 def test_every_picture_speaks_for_itself(page: Page) -> None:
     pictures = page.all("img")
-    assert len(pictures) == 3 * len(TITLES) + 2
+    assert len(pictures) == 3 * len(TITLES) + 3
     assert len({a["alt"] for a in pictures}) == len(pictures)
     assert all(len(a["alt"]) > 30 and int(a["width"]) > 300 for a in pictures)
     assert len(page.all("figcaption")) == len(page.all("figure")) == len(pictures) + 1
@@ -206,6 +210,23 @@ def test_data_table_accounts_for_every_cell_and_gene(page: Page) -> None:
         ["removed: genes seen in fewer than 3 cells", "0", "−19,021"],
         ["kept", "700", "13,717"],
     ]
+
+
+def test_names_of_clusters_stand_beside_their_evidence(page: Page) -> None:
+    rows = page.rows()
+    assert [row for row in rows if len(row) == 8][1:] == [
+        ["0", "695", "Naive CD4 T", "Naive CD4 T", "1.250", "Platelet", "0.875", ""],
+        ["1", "5", "unknown 1", "Platelet", "0.125", "Naive CD4 T", "0.062", "score below 0.3"],
+    ]
+    assert ["0.5", "2", "0.969", "0.938"] in rows
+    assert any("Recommended: 0.5." in caption for caption in page.texts("caption"))
+
+
+def test_labels_the_user_gave_have_no_evidence() -> None:
+    summary = drawn_less(small())
+    given = LabelSummary("column 'kind'", from_pca=False, counts=summary.labels.counts)
+    captions = Page(render(dataclasses.replace(summary, labels=given))).texts("caption")
+    assert not any("names" in caption or "Resolutions" in caption for caption in captions)
 
 
 def test_source_of_the_labels_is_printed_beside_the_scores(page: Page, summary: RunSummary) -> None:

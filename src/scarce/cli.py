@@ -14,6 +14,7 @@ from scarce.errors import InputError
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scarce.annotate import Annotation
     from scarce.config import RunConfig
     from scarce.summary import RunSummary
 
@@ -59,6 +60,39 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="print errors only")
     run.set_defaults(command=_run)
 
+    annotate = commands.add_parser(
+        "annotate",
+        help="reference clusters with names from marker genes, for data without labels",
+        description="Cluster cells as Seurat's tutorial on PBMCs does, and name the clusters.",
+    )
+    _add_data(annotate)
+    annotate.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("labels.csv"),
+        metavar="FILE",
+        help="barcode, cluster and cell type (default: %(default)s); markers.csv, naming.csv and "
+        "resolutions.csv are written beside it",
+    )
+    annotate.add_argument(
+        "--markers",
+        type=Path,
+        metavar="FILE",
+        help="CSV or GMT of cell types and their genes (default: human blood)",
+    )
+    annotate.add_argument(
+        "--resolution",
+        type=float,
+        metavar="R",
+        help="more gives more clusters (default: 0.5, and a sweep that recommends one)",
+    )
+    annotate.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
+    _add_filters(annotate)
+    annotate.add_argument("--force", action="store_true", help="replace files that exist")
+    annotate.add_argument("--quiet", action="store_true", help="print errors only")
+    annotate.set_defaults(command=_annotate, config=None)
+
     info = commands.add_parser(
         "info",
         help="what a file holds and what a run would do; trains nothing",
@@ -91,7 +125,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="FILE|COLUMN",
         help="known cell types: a table by barcode or a column of the cell table "
-        "(default: Leiden clusters of the PCA graph)",
+        "(default: those of scarce annotate, which derive from PCA)",
     )
     parser.add_argument("--preset", help="default, or paper: the course report's models")
     parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc (default: all)")
@@ -113,6 +147,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", help="sparse or dense arithmetic (default: auto, the cheaper)")
     parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: 0)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 1)")
+    _add_filters(parser)
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    """Options of quality control."""
     parser.add_argument("--min-cells", type=int, metavar="N", help="per gene (default: 3)")
     parser.add_argument("--min-genes", type=int, metavar="N", help="per cell (default: 200)")
     parser.add_argument("--max-genes", type=float, metavar="N", help="per cell (default: 2500)")
@@ -127,7 +166,8 @@ def _config(options: argparse.Namespace) -> "RunConfig":
     from scarce.config import RunConfig
 
     given = _read_toml(options.config) if options.config else {}
-    aside = ("command", "config", "out", "force", "quiet", "data_dir")
+    aside = {"command", "config", "out", "force", "quiet", "data_dir"}
+    aside |= {"output", "markers", "resolution"}
     flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
     if "models" in flags:
         flags["models"] = [name for name in flags["models"].split(",") if name != "pca"]
@@ -166,6 +206,40 @@ def _run(options: argparse.Namespace) -> None:
         print(f"\nReport: {options.out / 'report.html'}")
 
 
+def _annotate(options: argparse.Namespace) -> None:
+    from scarce import check
+    from scarce.annotate import PBMC, marker_genes, read_markers
+    from scarce.export import annotation_files, export_annotation
+    from scarce.pipeline import reference
+
+    config = _config(options)
+    if options.resolution is not None:
+        check.in_range("--resolution", options.resolution, above=0)
+    _require_free(annotation_files(options.output), options)
+    markers = read_markers(options.markers) if options.markers else PBMC
+    adata = _load(options, config)
+    kept, found = reference(adata, config, markers=markers, resolution=options.resolution)
+    genes = marker_genes(kept, found.clusters.to_numpy(str), seed=config.seed)
+    export_annotation(found, genes, options.output)
+    if not options.quiet:
+        _print_annotation(found)
+        print(f"\nLabels: {options.output}")
+
+
+def _require_free(files: Sequence[Path], options: argparse.Namespace) -> None:
+    """Raise before any work if files could not be written, or would replace what is read."""
+    read = [Path(path).resolve() for path in (options.data, options.markers) if path]
+    for path in files:
+        if path.resolve() in read:
+            raise InputError(f"{path} must not be replaced, it is read. Choose another -o.")
+        if path.exists() and not options.force:
+            raise InputError(
+                f"{path} must not exist yet; found it. Choose another -o, or pass --force."
+            )
+        if not path.parent.is_dir():
+            raise InputError(f"-o must be in an existing directory; found none at {path.parent}.")
+
+
 def _info(options: argparse.Namespace) -> None:
     from scarce.pipeline import plan
 
@@ -184,6 +258,20 @@ def _bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
             bar.update(step - bar.n)
 
         yield reached
+
+
+def _print_annotation(found: "Annotation") -> None:
+    """The name of each cluster beside its evidence, and the resolution recommended."""
+    for name in found.naming:
+        second = name.score - name.margin
+        why = f"{name.best} {name.score:.2f}, {name.runner_up} {second:.2f}" if name.best else ""
+        doubt = "; ".join(filter(None, [why, name.reason]))
+        print(f"{name.cluster:3} {name.n_cells:7,} cells  {name.cell_type:16} ({doubt})")
+    if found.note:
+        print(f"note: {found.note}")
+    print(f"resolution {found.resolution:g}, modularity {found.modularity:.4f}")
+    if found.recommended is not None:
+        print(f"recommended by stability: --resolution {found.recommended:g}; see resolutions.csv")
 
 
 def _print_scores(summary: "RunSummary") -> None:

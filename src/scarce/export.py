@@ -1,18 +1,20 @@
 """Write what a run found: tables, maps, weights, figures and the report."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
 import tomli_w
 
+from scarce.annotate import Annotation
 from scarce.config import RunConfig
 from scarce.data import write
 from scarce.pipeline import Result
 from scarce.report import all_figures, render, to_png, to_svg
-from scarce.summary import RunSummary
+from scarce.summary import Marker, Naming, RunSummary, Stability
 
-__all__ = ["export"]
+__all__ = ["annotation_files", "export", "export_annotation"]
 
 _COLUMNS = [
     "model",
@@ -45,6 +47,7 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     """
     adata, summary, models = result
     write.table(directory / "metrics.csv", metrics_table(summary))
+    write.table(directory / "markers.csv", _table(Marker, summary.markers))
     write.text(directory / "config.toml", to_toml(config))
     figures = all_figures(summary)
     write.text(directory / "report.html", render(summary, figures))
@@ -60,6 +63,39 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     adata.uns["scarce"] = {"label_source": summary.labels.source, "config": to_toml(config)}
     write.h5ad(directory / "embeddings.h5ad", adata)
     write.json(directory / "summary.json", facts)
+
+
+def export_annotation(found: Annotation, markers: Sequence[Marker], labels: Path) -> None:
+    """Write the labels of cells, and beside them what speaks for the labels.
+
+    Parameters
+    ----------
+    found
+        Clusters and their names.
+    markers
+        Of each cluster.
+    labels
+        Table to write: barcode, cluster and cell type. Beside it, see `annotation_files`, go
+        the marker genes, the evidence for each name and the resolutions that were tried.
+    """
+    _, marker_file, naming_file, resolution_file = annotation_files(labels)
+    write.table(marker_file, _table(Marker, markers).rename(columns={"group": "cluster"}))
+    write.table(naming_file, _table(Naming, found.naming))
+    write.table(resolution_file, _table(Stability, found.stability))
+    cells = pd.DataFrame({"cluster": found.clusters, "cell_type": found.cell_types})
+    write.table(labels, cells.rename_axis("barcode").reset_index())
+
+
+def annotation_files(labels: Path) -> tuple[Path, Path, Path, Path]:
+    """Files that `export_annotation` writes, the labels themselves first."""
+    beside = [labels.with_name(f"{name}.csv") for name in ("markers", "naming", "resolutions")]
+    return labels, beside[0], beside[1], beside[2]
+
+
+def _table(kind: type, rows: Sequence[Marker | Naming | Stability]) -> pd.DataFrame:
+    """One row for each entry; the header alone where there are none."""
+    columns = [field.name for field in fields(kind)]
+    return pd.DataFrame([asdict(row) for row in rows], columns=columns)
 
 
 def metrics_table(summary: RunSummary) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import torch
 from anndata import AnnData
 
 from scarce import __version__, check, layout, preprocess
-from scarce.annotate import leiden_clusters
+from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
 from scarce.config import RunConfig
 from scarce.data import read_labels
 from scarce.errors import InputError
@@ -31,7 +31,13 @@ from scarce.summary import (
 )
 from scarce.trial import Progress, Trial, silent, trial
 
-__all__ = ["Result", "environment", "plan", "run"]
+__all__ = ["Result", "environment", "plan", "reference", "run"]
+
+
+_MADE_FROM_PCA = (
+    "labels derived from PCA (clusters of shared neighbours at resolution "
+    f"{RESOLUTION:g}, named by marker genes of human blood)"
+)
 
 
 class Result(NamedTuple):
@@ -67,10 +73,19 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     adata, removed = _filter(adata, config, source)
     labels, label_source, from_pca = _given_labels(adata, config)
     preprocess.normalise(adata)
-    preprocess.variable_genes(adata, config.settings.genes)
+    note = preprocess.variable_genes(adata, config.settings.genes)
+    made = None
     if labels is None:
-        labels = leiden_clusters(adata, seed=config.seed)
+        made = annotate(adata, seed=config.seed)
+        adata.obs["reference_cluster"] = pd.Categorical(made.clusters.astype(str))
+        labels, note = made.cell_types, note or made.note
+    source["notes"] = [*source["notes"], *filter(None, [note])]
     counts = labels.value_counts()
+    if made and len(counts) < 2:
+        raise InputError(
+            f"cells without labels must fall into at least two groups; found one of {len(labels)} "
+            "cells. Pass --labels."
+        )
     if not 2 <= len(counts) < len(labels):
         raise InputError(
             f"labels must name at least two types and fewer types than cells; found {len(counts)} "
@@ -79,6 +94,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     adata.obs["cell_type"] = pd.Categorical(labels, categories=list(counts.index))
 
     cells = adata[:, adata.var["highly_variable"].to_numpy()].copy()
+    groups = labels.to_numpy(dtype=str)
     runs: list[ModelRun] = []
     scores: list[Score] = []
     first: dict[str, Trial] = {}
@@ -86,7 +102,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         for model in ("pca", *config.models):
             done = trial(
                 cells,
-                labels.to_numpy(dtype=str),
+                groups,
                 model=model,
                 settings=config.settings,
                 seed=seed,
@@ -95,19 +111,56 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
             runs.append(done.run)
             scores.extend(done.scores)
             first.setdefault(model, done)
+    markers = marker_genes(adata, groups, seed=config.seed)
     summary = RunSummary(
         config=_public(config),
         data=_describe(source, shape_read, adata, cells),
         removed=tuple(removed),
-        labels=LabelSummary(label_source, from_pca, {str(k): int(v) for k, v in counts.items()}),
+        labels=LabelSummary(
+            source=label_source,
+            from_pca=from_pca,
+            counts={str(k): int(v) for k, v in counts.items()},
+            naming=made.naming if made else (),
+            stability=made.stability if made else (),
+            recommended=made.recommended if made else None,
+        ),
         runs=tuple(runs),
         scores=tuple(scores),
         cells=_annotate(adata, cells, first, progress),
         environment=environment(),
         warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca)),
+        markers=markers,
+        dots=dots(adata, groups, markers),
     )
     models = {model: done.estimator for model, done in first.items() if done.estimator}
     return Result(adata, summary, models)
+
+
+def reference(
+    adata: AnnData,
+    config: RunConfig,
+    *,
+    markers: Markers = PBMC,
+    resolution: float | None = None,
+) -> tuple[AnnData, Annotation]:
+    """Make labels for data that have none, as `run` does.
+
+    Parameters
+    ----------
+    adata
+        Counts in ``X``, as `scarce.data.load` returns them. Not modified.
+    config
+        Says how to filter, and the seed.
+    markers, resolution
+        See `scarce.annotate.annotate`.
+
+    Returns
+    -------
+    The cells that were kept, log-normalised, and their clusters and names.
+    """
+    kept, _ = _filter(adata, config.resolve(), dict(adata.uns["scarce"]["source"]))
+    preprocess.normalise(kept)
+    return kept, annotate(kept, markers=markers, resolution=resolution, seed=config.seed)
 
 
 def _describe(
@@ -201,7 +254,7 @@ def _filter(
 def _given_labels(adata: AnnData, config: RunConfig) -> tuple[pd.Series | None, str, bool]:
     """Labels the user gave, the phrase that names their source, and whether PCA made them."""
     if config.labels is None:
-        return None, "labels derived from PCA (Leiden clusters of the neighbour graph)", True
+        return None, _MADE_FROM_PCA, True
     if Path(config.labels).is_file():
         labels, column = read_labels(config.labels, adata.obs_names)
         return labels, f"column {column!r} of {Path(config.labels).name}", False

@@ -15,6 +15,9 @@ from scarce.summary import Removed
 
 __all__ = ["Scaling", "Thresholds", "normalise", "pca", "quality_control", "variable_genes"]
 
+_ENOUGH_CELLS = 3
+"""Of a gene, as in the Seurat tutorial."""
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -110,7 +113,7 @@ def normalise(adata: AnnData, *, target_sum: float = 1e4) -> None:
     adata.uns["log1p"] = {"base": None}
 
 
-def variable_genes(adata: AnnData, n_genes: int | None) -> None:
+def variable_genes(adata: AnnData, n_genes: int | None) -> str | None:
     """Mark the genes to model in ``var["highly_variable"]``.
 
     Parameters
@@ -120,10 +123,32 @@ def variable_genes(adata: AnnData, n_genes: int | None) -> None:
     n_genes
         The most variable genes by Seurat's "vst" (variance of standardised, clipped counts),
         or None for all. At most as many as there are.
+
+    Returns
+    -------
+    None, or a sentence for the reader if the curve of variance against mean could only be
+    fitted without the genes found in fewer than 3 cells, which many data sets still have
+    before quality control. Those genes are not marked then.
     """
     if n_genes is None or n_genes >= adata.n_vars:
         adata.var["highly_variable"] = True
-        return
+        return None
+    try:
+        _mark_variable(adata, n_genes)
+    except ValueError:  # many genes with one same mean leave loess nothing to fit
+        found = _cells_per_gene(adata) >= _ENOUGH_CELLS
+        common = adata[:, found].copy()
+        _mark_variable(common, min(n_genes, common.n_vars))
+        adata.var["highly_variable"] = False
+        adata.var.loc[found, "highly_variable"] = common.var["highly_variable"].to_numpy()
+        return (
+            f"Variable genes were chosen among the {common.n_vars:,} found in at least "
+            f"{_ENOUGH_CELLS} cells: with rarer ones the trend of variance cannot be fitted."
+        )
+    return None
+
+
+def _mark_variable(adata: AnnData, n_genes: int) -> None:
     import scanpy as sc
 
     with warnings.catch_warnings():

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Cells", "DataSummary", "LabelSummary", "ModelRun", "Removed", "RunSummary", "Score"]
+__all__ = [
+    "Cells",
+    "DataSummary",
+    "Dots",
+    "LabelSummary",
+    "Marker",
+    "ModelRun",
+    "Naming",
+    "Removed",
+    "RunSummary",
+    "Score",
+    "Stability",
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,37 @@ class Removed:
 
 
 @dataclass(frozen=True)
+class Naming:
+    """Why a cluster is called what it is called."""
+
+    cluster: int
+    n_cells: int
+    cell_type: str
+    """The best type, or ``"unknown"`` and the number of the cluster."""
+    best: str
+    """The type with the highest score, whether or not that was enough; empty without any."""
+    score: float
+    runner_up: str
+    """The type with the second highest score; empty without any."""
+    margin: float
+    """By how much the best score exceeds the second."""
+    reason: str
+    """Why the best type was not taken; empty if it was."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How well clusters at one resolution come back."""
+
+    resolution: float
+    n_clusters: int
+    restarts: float
+    """Mean adjusted Rand index between the best start and the others."""
+    subsamples: float
+    """Mean adjusted Rand index between all cells and random parts of them."""
+
+
+@dataclass(frozen=True)
 class LabelSummary:
     """Where the reference labels come from."""
 
@@ -56,6 +99,41 @@ class LabelSummary:
     """Labels were derived from principal components, so scores favour PCA."""
     counts: dict[str, int]
     """Cells per label, in order of decreasing size."""
+    naming: tuple[Naming, ...] = ()
+    """Evidence for the name of each cluster, where clusters were made."""
+    stability: tuple[Stability, ...] = ()
+    """Resolutions that were tried, where clusters were made."""
+    recommended: float | None = None
+    """The resolution that `stability` speaks for."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A gene that sets one group of cells apart from all others."""
+
+    group: str
+    gene: str
+    score: float
+    """Standardised rank sum of Wilcoxon's test; larger is higher in the group."""
+    log2_fold_change: float
+    p_adjusted: float
+    """By Benjamini and Hochberg over the genes."""
+    fraction_in: float
+    """Share of the group's cells that express the gene."""
+    fraction_out: float
+    """Share of all other cells."""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Expression of the top marker genes in each group, for a dot plot."""
+
+    groups: tuple[str, ...]
+    genes: tuple[str, ...]
+    fraction: NDArray[np.float64]
+    """Share of the group's cells that express the gene, (n_groups, n_genes)."""
+    mean: NDArray[np.float64]
+    """Mean log-normalised expression, (n_groups, n_genes)."""
 
 
 @dataclass(frozen=True)
@@ -130,3 +208,7 @@ class RunSummary:
     """Versions, processor, threads and numerical settings."""
     warnings: tuple[str, ...] = ()
     """What a reader should know before believing a number."""
+    markers: tuple[Marker, ...] = ()
+    """Top marker genes of each label."""
+    dots: Dots | None = None
+    """Expression of the first few of them."""

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 
 from scarce.report.charts import loss_curves, score_map
+from scarce.report.dotplot import marker_dots
 from scarce.report.maps import kmeans_map, map_2d, map_3d
 from scarce.report.tables import first_runs
 from scarce.summary import RunSummary
@@ -22,7 +23,7 @@ def all_figures(summary: RunSummary) -> dict[str, Figure]:
     -------
     dict of str to matplotlib.figure.Figure
         File stem to figure: ``map_<model>``, ``kmeans_<model>``, ``map3d_<model>``, then
-        ``scores`` and ``loss``.
+        ``markers``, ``scores`` and ``loss``.
     """
     cells, figures = summary.cells, {}
     for model in first_runs(summary):
@@ -32,6 +33,8 @@ def all_figures(summary: RunSummary) -> dict[str, Figure]:
             figures[f"kmeans_{model}"] = kmeans_map(summary, model)
         if model in cells.tsne3d:
             figures[f"map3d_{model}"] = map_3d(summary, model)
+    if summary.dots is not None:
+        figures["markers"] = marker_dots(summary.dots)
     if summary.scores:
         figures["scores"] = score_map(summary)
     if any(run.history for run in summary.runs):

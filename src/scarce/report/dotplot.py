@@ -1,0 +1,76 @@
+"""Marker genes of every group as dots: how many cells express them, and how strongly."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from scarce.report.canvas import FAINT, INK, blank, house_style, settle, shown
+from scarce.summary import Dots
+
+__all__ = ["marker_dots"]
+
+_LARGEST = 90.0
+"""Area of the dot of a gene that all cells express, in square points."""
+
+
+@house_style()
+def marker_dots(dots: Dots) -> Figure:
+    """Draw the top marker genes of each group, a row for a group and a column for a gene."""
+    n_groups, n_genes = dots.fraction.shape
+    widest = max(len(shown(name)) for name in dots.groups)
+    figure = blank(2.2 + 0.062 * widest + 0.2 * n_genes, 1.5 + 0.24 * n_groups)
+    axes = figure.add_subplot()
+    rows, columns = np.indices(dots.fraction.shape)
+    image = axes.scatter(
+        columns.ravel(),
+        rows.ravel(),
+        s=_LARGEST * dots.fraction.ravel(),
+        c=_relative(dots.mean).ravel(),
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        edgecolors=FAINT,
+        linewidths=0.4,
+    )
+    _name_axes(axes, dots)
+    axes.set_title("Top marker genes")
+    figure.colorbar(image, ax=axes, fraction=0.03, label="mean expression,\nshare of the largest")
+    sizes = [
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            color=FAINT,
+            markersize=np.sqrt(_LARGEST * share),
+            markeredgewidth=0.4,
+        )
+        for share in (0.25, 0.5, 1)
+    ]
+    figure.legend(
+        sizes,
+        ["25 %", "50 %", "100 % of the cells"],
+        loc="outside lower center",
+        ncols=3,
+        labelcolor=INK,
+    )
+    settle(figure)
+    return figure
+
+
+def _relative(mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide each gene by its largest mean over the groups."""
+    relative: NDArray[np.float64] = mean / np.maximum(mean.max(axis=0), np.finfo(float).tiny)
+    return relative
+
+
+def _name_axes(axes: Axes, dots: Dots) -> None:
+    axes.set_xticks(range(len(dots.genes)), [shown(gene) for gene in dots.genes], rotation=90)
+    axes.set_yticks(range(len(dots.groups)), [shown(name) for name in dots.groups])
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.set(xlim=(-0.8, len(dots.genes) - 0.2), ylim=(len(dots.groups) - 0.3, -0.7))
+    axes.grid(visible=True)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
