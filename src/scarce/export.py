@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import tomli_w
 
+from scarce import record
 from scarce.annotate import Annotation
 from scarce.config import RunConfig
 from scarce.data import write
@@ -59,10 +60,9 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
             path.write_bytes(to_svg(figure))
     for name, model in models.items():
         model.save(directory / "models" / name)
-    facts = {name: value for name, value in asdict(summary).items() if name != "cells"}
     adata.uns["scarce"] = {"label_source": summary.labels.source, "config": to_toml(config)}
     write.h5ad(directory / "embeddings.h5ad", adata)
-    write.json(directory / "summary.json", facts)
+    record.save(summary, directory)
 
 
 def export_annotation(found: Annotation, markers: Sequence[Marker], labels: Path) -> None:

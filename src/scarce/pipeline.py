@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scarce import __version__, check, layout, preprocess
+from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
 from scarce.config import RunConfig
 from scarce.data import read_labels
@@ -112,6 +112,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
             scores.extend(done.scores)
             first.setdefault(model, done)
     markers = marker_genes(adata, groups, seed=config.seed)
+    drawn = _annotate(adata, cells, first, progress)
     summary = RunSummary(
         config=_public(config),
         data=_describe(source, shape_read, adata, cells),
@@ -126,7 +127,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         ),
         runs=tuple(runs),
         scores=tuple(scores),
-        cells=_annotate(adata, cells, first, progress),
+        cells=replace(drawn, expression=exhibit.expression(adata, drawn.drawn, markers)),
         environment=environment(),
         warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca)),
         markers=markers,
@@ -182,26 +183,35 @@ def _describe(
 
 def _annotate(adata: AnnData, cells: AnnData, first: dict[str, Trial], progress: Progress) -> Cells:
     """Store codes, maps and clusters of the first seed with the cells; return what is drawn."""
-    tsne3d = {}
+    tsne3d, leiden, inclusion = {}, {}, {}
     for model, done in first.items():
         with progress(f"{TITLES[model]}: 3-D map", 1):
             tsne3d[model] = layout.tsne(done.neighbourhood, 3, seed=done.run.seed)
+        leiden[model] = exhibit.leiden(done.spaces["latent"], seed=done.run.seed)
         adata.obsm[f"X_{model}"] = done.spaces["latent"]
         adata.obsm[f"X_tsne_{model}"] = done.spaces["tsne2d"]
         adata.obsm[f"X_tsne3d_{model}"] = tsne3d[model]
         if isinstance(done.estimator, BetaVSC):
-            adata.obsm[f"X_{model}_pip"] = done.estimator.inclusion_probabilities(cells)
+            inclusion[model] = done.estimator.inclusion_probabilities(cells)
+            adata.obsm[f"X_{model}_pip"] = inclusion[model]
         for space, found in done.clusters.items():
             names = pd.Index([str(k) for k in range(len(found.centroids))])
             clusters = pd.Categorical.from_codes(found.labels, names)
             adata.obs[f"kmeans_{space}_{model}"] = clusters
+        adata.obs[f"leiden_latent_{model}"] = pd.Categorical(leiden[model].astype(str))
+    labels = adata.obs["cell_type"].to_numpy(dtype=str)
     return Cells(
         barcodes=adata.obs_names.to_numpy(dtype=str),
-        labels=adata.obs["cell_type"].to_numpy(dtype=str),
+        labels=labels,
         tsne2d={model: np.asarray(t.spaces["tsne2d"], np.float64) for model, t in first.items()},
         tsne3d=tsne3d,
         kmeans={model: t.clusters["tsne2d"].labels for model, t in first.items()},
         centroids={model: t.clusters["tsne2d"].centroids for model, t in first.items()},
+        drawn=exhibit.drawn_cells(labels),
+        leiden=leiden,
+        latents={model: np.asarray(t.spaces["latent"], np.float64) for model, t in first.items()},
+        inclusion={model: np.asarray(p, np.float64) for model, p in inclusion.items()},
+        quality=exhibit.quality(adata),
     )
 
 
