@@ -63,7 +63,7 @@ def leiden(z: NDArray[np.floating], n_clusters: int, *, seed: int = 0) -> Cluste
         Points, shape (n_cells, n_dims).
     n_clusters
         Clusters wanted. Where no resolution tried gives that number, the nearest number that
-        one gave is taken; the smaller one of two.
+        one gave is taken; the smaller one of two. Identical cells are one cluster.
     seed
         Of the optimiser.
 
@@ -73,6 +73,8 @@ def leiden(z: NDArray[np.floating], n_clusters: int, *, seed: int = 0) -> Cluste
     """
     import igraph
 
+    if (z == z[0]).all():
+        return Clusters(np.zeros(len(z), np.int64), np.asarray(z[:1], np.float64))
     edges = _shared_neighbours(z)
     graph = igraph.Graph(n=len(z), edges=np.column_stack(edges.nonzero()).tolist())
 

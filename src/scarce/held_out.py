@@ -19,7 +19,6 @@ from torch import Tensor
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import _LEAST_VARIANCE, Net
-from scarce.sparse.batches import Batch, Batches
 
 __all__ = ["bounds", "explained_variance"]
 
@@ -59,12 +58,12 @@ def bounds(module: Net, x: csr_matrix, *, n_samples: int = 64, seed: int = 0) ->
     if not isinstance(module, BetaVAENet | BetaVSCNet):
         return {}
     generator = torch.Generator().manual_seed(seed)
-    size = max(1, _ENTRIES // (n_samples * x.shape[1]))
     elbo, iwae = 0.0, 0.0
     module.eval()
     with torch.no_grad():
-        for batch in Batches(x, batch_size=size, path="dense").ordered():
-            log_w = _log_weights(module, batch, n_samples, generator).double()
+        for block in _blocks(x, n_samples):
+            cells = torch.from_numpy(block.toarray())
+            log_w = _log_weights(module, cells, n_samples, generator).double()
             elbo += float(log_w.mean(0).sum())
             iwae += float((log_w.logsumexp(0) - math.log(n_samples)).sum())
     return {"elbo": elbo / x.shape[0], "iwae": iwae / x.shape[0]}
@@ -90,21 +89,22 @@ def explained_variance(
         From such cells to a dense array of their shape.
     """
     error, total = 0.0, 0.0
-    for block in _blocks(x):
+    for block in _blocks(x, 1):
         values = block.toarray().astype(np.float64)
         error += float(((values - reconstruct(block)) ** 2).sum())
         total += float(((values - mean) ** 2).sum())
     return 1 - error / total if total > 0 else float("nan")
 
 
-def _blocks(x: csr_matrix) -> Iterator[csr_matrix]:
-    size = max(1, _ENTRIES // x.shape[1])
+def _blocks(x: csr_matrix, n_copies: int) -> Iterator[csr_matrix]:
+    """Yield cells in blocks small enough to be held dense so many times."""
+    size = max(1, _ENTRIES // (n_copies * x.shape[1]))
     for start in range(0, x.shape[0], size):
         yield x[start : start + size]
 
 
 def _log_weights(
-    module: BetaVAENet | BetaVSCNet, x: Batch, n_samples: int, generator: torch.Generator
+    module: BetaVAENet | BetaVSCNet, x: Tensor, n_samples: int, generator: torch.Generator
 ) -> Tensor:
     """Return log w, shape (n_samples, n_cells)."""
     features = module.body.features(x)
@@ -128,7 +128,7 @@ def _log_weights(
     return log_w
 
 
-def _log_likelihood(module: Net, x: Batch, z: Tensor) -> Tensor:
+def _log_likelihood(module: Net, x: Tensor, z: Tensor) -> Tensor:
     """Return log p(x|z), shape (n_samples, n_cells)."""
     x_hat = module.decode(z.flatten(0, 1)).view(*z.shape[:2], -1)
     error = (x_hat - x).square()
