@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scarce.config import RunConfig
     from scarce.summary import RunSummary
 
-__all__ = ["main"]
+__all__ = ["bar", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -235,7 +235,7 @@ def _run(options: argparse.Namespace) -> None:
     with write.new_directory(options.out, force=options.force) as directory:
         adata = _load(options, config)
         show = sys.stderr.isatty() and not options.quiet
-        result = run(adata, config, progress=_bar if show else silent)
+        result = run(adata, config, progress=bar if show else silent)
         export(result, config, directory)
     if not options.quiet:
         _print_scores(result.summary)
@@ -262,7 +262,7 @@ def _study(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     flags |= {"data": tuple(options.data), "labels": tuple(options.labels)}
     show = sys.stderr.isatty() and not options.quiet
     how = {"workers": options.workers, "scheduler": options.scheduler}
-    return flags, how | {"progress": _bar if show else silent}
+    return flags, how | {"progress": bar if show else silent}
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -305,7 +305,7 @@ def _read_vary(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 @contextmanager
-def _bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
+def bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
     """A progress bar with the time left, gone when the task is done."""
     from tqdm import tqdm
 

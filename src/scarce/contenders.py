@@ -3,8 +3,10 @@
 Each contender is fitted on some cells and gives all of them a code of the same size.
 """
 
+import logging
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -142,7 +144,8 @@ def _scvi(cells: AnnData, rows: Rows, n_latent: int, seed: int, *, linear: bool)
     kind = scvi.model.LinearSCVI if linear else scvi.model.SCVI
     counts = AnnData(csr_matrix(cells.layers["counts"]), obs=cells.obs[[]], var=cells.var[[]])
     start = time.perf_counter()
-    with _global_seed(seed):
+    loggers = ("scvi", "lightning.fabric", "lightning.pytorch")
+    with _quiet(*loggers), _seeded(scvi.settings, seed):
         train = counts[rows].copy()
         kind.setup_anndata(train)
         model = kind(train, n_latent=n_latent)
@@ -158,17 +161,32 @@ def _epochs(model: Any) -> int:  # noqa: ANN401 - scvi-tools is optional
 
 
 @contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators, which scvi-tools draws from, and put them back."""
+def _seeded(settings: Any, seed: int) -> Iterator[None]:  # noqa: ANN401 - scvi-tools is optional
+    """Seed scvi-tools and the global generators it draws from, and put them back."""
     import torch
 
+    before = settings.seed
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        try:
+            settings.seed = seed
+            yield
+        finally:
+            settings.seed = before
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Hear only errors from these loggers, and no warning of the libraries behind them."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
