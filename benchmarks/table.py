@@ -31,7 +31,7 @@ COLUMNS = {
     ("latent_leiden", "ari"): "ARI, Leiden",
     ("tsne2d", "ari"): "ARI, k-means on the map",
     ("latent", "knn_macro_f1"): "kNN macro-F1",
-    ("latent", "r2"): "explained, unseen cells",
+    ("latent", "r2"): "explained, unseen cells, own genes",
     ("latent", "seconds"): "seconds",
 }
 START, END = "<!-- table: start -->", "<!-- table: end -->"
@@ -84,8 +84,8 @@ def _table(comparison: Comparison) -> Iterator[str]:
     names = method_names(comparison)
     cells = comparison.estimates.set_index(["dataset", "model", "preset", "space", "metric"])
     for data in comparison.datasets:
-        yield f"\n**{data['name']}**: {data['n_cells']:,} cells, {data['n_genes']:,} genes, "
-        yield f"{data['n_types']} types; labels: {data['label_source']}.\n"
+        size = f"{data['n_cells']:,} cells, {data['n_genes']:,} genes, {data['n_types']} types"
+        yield f"\n**{data['name']}**: {size}; labels: {data['label_source']}.\n"
         yield f"| | {' | '.join(COLUMNS.values())} |"
         yield f"|---|{'---|' * len(COLUMNS)}"
         for method, name in names.items():

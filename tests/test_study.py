@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +179,41 @@ def test_a_failed_trial_is_a_row_with_its_error(
     assert pca["n_seeds"].item() == 1
 
 
+def test_a_trial_that_kills_its_process_fails_alone(
+    config: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a pool does: one dying process breaks every trial that is queued behind it."""
+    tasks = [t for t in config.tasks() if t.config.model == "random"]
+    deadly = tasks[0].config.key
+
+    class Pool(Executor):
+        is_broken = False
+
+        def submit(self, fn, task, directory):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+            future: Future[None] = Future()
+            self.is_broken |= task.config.key == deadly
+            if self.is_broken:
+                future.set_exception(BrokenExecutor())
+            else:
+                future.set_result(fn(task, directory))
+            return future
+
+    monkeypatch.setattr(engine, "open_workers", lambda *_: nullcontext(Pool()))
+    lost, kept = engine.run_tasks(tasks, tmp_path, n_workers=2)
+    assert "its process was killed" in lost["error"]
+    assert "values" in kept
+
+
+def test_a_file_that_changed_is_another_benchmark(cells: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.h5ad"
+    shutil.copy(cells, path)
+    config = BenchmarkConfig((str(path),), ("cell_type",), models=(), seeds=1)
+    before = config.tasks()[0].config.key
+    adata = ad.read_h5ad(path)
+    adata[:80].write_h5ad(path)
+    assert config.tasks()[0].config.key != before
+
+
 def test_scores_are_those_of_a_run_on_the_cells_with_labels(cells: Path, tmp_path: Path) -> None:
     """Random codes can be drawn again, so their scores can be checked from outside."""
     config = BenchmarkConfig((str(cells),), ("some",), models=(), seeds=1, latent=4)
@@ -222,7 +259,7 @@ def test_the_key_of_a_trial_changes_with_whatever_changes_its_numbers(
         replace(trial, data=replace(trial.data, labels_sha256="0")),
     ]
     assert len({trial.key, *(other.key for other in others)}) == len(others) + 1
-    assert trial.key == replace(trial, seed=9 - 9 + trial.seed).key
+    assert trial.key == config.tasks()[0].config.key
 
 
 WRONG: dict[str, dict[str, object]] = {
@@ -284,6 +321,11 @@ def test_a_scheduler_that_does_not_answer_is_an_input_error(
         pytest.raises(InputError, match=r"needs Dask; .* scarce\[cluster\]"),
         open_workers(1, "tcp://127.0.0.1:1"),
     ):
+        pass
+
+
+def test_no_workers_are_an_input_error() -> None:
+    with pytest.raises(InputError, match="workers must be at least 1; found 0"), open_workers(0):
         pass
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from scarce.compare import ALL, UNRANKED, Comparison, critical_difference, mean_ranks
@@ -183,6 +184,7 @@ def _draw_forest(
         where = "all data sets" if pooled else shown(dataset, 24)
         ticks.append(f"{names[method]}: {where}" if is_first else where)
     axes.set_yticks([-i for i in range(len(rows))], ticks, color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
 

@@ -65,7 +65,8 @@ def short(value: float) -> str:
     """Write a number of any size in a few digits."""
     if pd.isna(value):
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}".replace("-", "−")
+    digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return digits.replace("-", "−")
 
 
 def _cells(estimates: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, str]]:
@@ -80,18 +81,18 @@ def _cells(estimates: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, str]]:
     return found
 
 
-def _verdicts(comparison: Comparison) -> list[tuple[str, str, list[tuple[str, list[int]]]]]:
-    """For each space and metric, how often each method is better, worse, tied and undecided."""
+def _verdicts(comparison: Comparison) -> dict[str, dict[str, list[str]]]:
+    """Metric to method to its counts of verdicts in each space."""
     if comparison.differences.empty:
-        return []
+        return {}
     names = method_names(comparison)
-    tables = []
-    for space, title in SPACES.items():
-        for metric in ("nmi", "ari"):
+    tables: dict[str, dict[str, list[str]]] = {}
+    for metric in ("nmi", "ari"):
+        rows: dict[str, list[str]] = {}
+        for space in SPACES:
             counts = wins(comparison.differences, space, metric)
-            rows = [
-                (names[str(model), str(preset)], [int(n) for n in row])
-                for (model, preset), row in zip(counts.index, counts.to_numpy(), strict=True)
-            ]
-            tables.append((title, TITLES[metric], rows))
+            for (model, preset), row in zip(counts.index, counts.to_numpy(), strict=True):
+                text = " / ".join(str(n) for n in row)
+                rows.setdefault(names[str(model), str(preset)], []).append(text)
+        tables[TITLES[metric]] = rows
     return tables

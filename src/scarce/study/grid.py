@@ -11,7 +11,7 @@ from scarce.contenders import BASELINES, PEERS, require_installed
 from scarce.data import DATASETS
 from scarce.errors import InputError
 from scarce.presets import MODELS, PRESETS, Settings
-from scarce.study.labelled import Facts, Source, load_labelled
+from scarce.study.labelled import Facts, Source, forget, load_labelled
 
 __all__ = ["BenchmarkConfig", "Task", "TrialConfig"]
 
@@ -151,6 +151,7 @@ class BenchmarkConfig:
         Reads all data sets, so that nothing is trained before their labels are known to hold.
         """
         self.check()
+        forget()
         tasks: list[Task] = []
         for source in self.sources():
             facts = load_labelled(source).facts

@@ -16,7 +16,7 @@ from scarce import check, preprocess
 from scarce.data import load, read_labels
 from scarce.errors import InputError
 
-__all__ = ["Facts", "Labelled", "Source", "load_labelled", "modelled_cells"]
+__all__ = ["Facts", "Labelled", "Source", "forget", "load_labelled", "modelled_cells"]
 
 _LEAST_CELLS = 3
 """In which a gene must be found, as in Seurat."""
@@ -130,6 +130,12 @@ def modelled_cells(source: Source, n_genes: int | None) -> AnnData:
     marked = cells.copy()
     preprocess.variable_genes(marked, n_genes)
     return marked[:, marked.var["highly_variable"].to_numpy()].copy()
+
+
+def forget() -> None:
+    """Read files again when they are next asked for."""
+    load_labelled.cache_clear()
+    modelled_cells.cache_clear()
 
 
 def _labels(adata: AnnData, source: Source, name: str) -> tuple[pd.Series, str]:

@@ -1,6 +1,5 @@
 """Everything a study measures in one trial."""
 
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,4 +120,8 @@ def _peak_mb() -> float:
         lines = _STATUS.read_text().splitlines()
         peak = next(line for line in lines if line.startswith("VmHWM"))
         return int(peak.split()[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

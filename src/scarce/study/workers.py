@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
+from scarce import check
 from scarce.errors import InputError
 
 __all__ = ["open_workers"]
@@ -46,8 +47,9 @@ def open_workers(n_workers: int, scheduler: str | None = None) -> Iterator[Execu
     Raises
     ------
     InputError
-        If Dask is not installed or the scheduler does not answer.
+        If there are no workers, Dask is not installed or the scheduler does not answer.
     """
+    check.in_range("workers", n_workers, least=1)
     if scheduler is not None:
         with _dask(scheduler) as executor:
             yield executor
