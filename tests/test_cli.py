@@ -267,3 +267,67 @@ def test_help_and_version_load_neither_torch_nor_scanpy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "run" in done.stdout
+
+
+def test_benchmark_writes_its_tables_and_the_same_command_goes_on(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["benchmark", str(cells), "--labels", "kind", "--models", "pca,bvae", "--seeds", "2"]
+    command += ["--epochs", "2", "--latent", "2", "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "note: One data set shows nothing about another." in printed
+    assert "latent_leiden" in printed
+    table = pd.read_csv(out / "results.csv")
+    expected = "dataset,model,preset,seed,space,metric,value,label_source"
+    assert ",".join(table.columns) == expected
+    assert set(table["space"]) == {"latent", "latent_leiden", "tsne2d"}
+    assert set(table["dataset"]) == {"cells"}
+    before = table.drop(columns="label_source")
+    assert main([*command, "--quiet"]) == 0
+    pd.testing.assert_frame_equal(
+        before, pd.read_csv(out / "results.csv").drop(columns="label_source")
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_tune_writes_a_config_that_runs(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["tune", str(cells), "--labels", "kind", "--vary", "latent=1,2", "--vary", "beta=0.5"]
+    assert main([*command, "--epochs", "2", "--seeds", "1", "--out", str(out)]) == 0
+    assert "elbo" in capsys.readouterr().out
+    best = tomllib.loads((out / "best.toml").read_text())
+    assert best["beta"] == 0.5
+    assert best["latent"] in (1, 2)
+    arguments = (cells, "--labels", "kind", "--config", out / "best.toml", "--no-qc", "--quiet")
+    assert run(*arguments, "--out", tmp_path / "run") == 0
+
+
+STUDIES = {
+    "no labels": (["benchmark", "{cells}", "--labels", "knd"], "every data set must have labels"),
+    "unknown model": (
+        ["benchmark", "{cells}", "--labels", "kind", "--models", "vae"],
+        "model must",
+    ),
+    "no seeds": (["benchmark", "{cells}", "--labels", "kind", "--seeds", "0"], "seeds must be at"),
+    "no such data": (["benchmark", "none.h5ad", "--labels", "kind"], "none.h5ad"),
+    "other files": (["benchmark", "{cells}", "--labels", "kind", "--out", "{tmp}"], "other files"),
+    "no numbers": (["tune", "{cells}", "--labels", "kind", "--vary", "latent=ten"], "--vary must"),
+}
+
+
+@pytest.mark.parametrize("case", STUDIES)
+def test_wrong_studies_give_one_line_and_no_output(
+    case: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, message = STUDIES[case]
+    filled = [a.format(tmp=tmp_path, cells=cells) for a in arguments]
+    out = [] if "--out" in filled else ["--out", str(tmp_path / "out")]
+    assert main([*filled, *out]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]

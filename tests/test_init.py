@@ -23,6 +23,11 @@ def test_estimators_are_found_by_name(name: str) -> None:
     assert getattr(scarce, name).__module__ == "scarce.estimators"
 
 
+@pytest.mark.parametrize("name", ["BenchmarkConfig", "TuneConfig", "benchmark", "tune"])
+def test_studies_are_found_by_name(name: str) -> None:
+    assert getattr(scarce, name).__module__.startswith("scarce.study.")
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'scarce' has no attribute 'BetaGAN'"):
         _ = scarce.BetaGAN  # type: ignore[attr-defined]

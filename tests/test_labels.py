@@ -156,3 +156,11 @@ def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
         read_labels(
             put(tmp_path / "labels.csv", "barcode,label\nAAAC-1,B\nAAAG-1,T,extra\n"), CELLS
         )
+
+
+def test_cells_without_a_label_may_be_left_out(tmp_path: Path) -> None:
+    content = f"barcode,label\n{CELLS[1]},B\nother,T\n"
+    labels, _ = read_labels(put(tmp_path / "labels.csv", content), CELLS, partial=True)
+    assert labels.to_dict() == {CELLS[1]: "B"}
+    with pytest.raises(InputError, match="none of the"):
+        read_labels(put(tmp_path / "labels.csv", "barcode,label\nx,B\n"), CELLS, partial=True)

@@ -1,6 +1,6 @@
 """Single-cell autoencoders for representation, clustering and evaluation.
 
-The estimators are imported when they are first asked for, so that ``import scarce`` and
+All names are imported when they are first asked for, so that ``import scarce`` and
 ``scarce --help`` load neither torch nor scanpy.
 """
 
@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder
+    from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
 __version__ = "0.1.0"
 
-__all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "__version__"]
+__all__ = [
+    "BenchmarkConfig",
+    "BetaVAE",
+    "BetaVSC",
+    "DeepAutoencoder",
+    "TuneConfig",
+    "__version__",
+    "benchmark",
+    "tune",
+]
+
+_STUDIES = ("BenchmarkConfig", "TuneConfig", "benchmark", "tune")
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        return getattr(import_module("scarce.estimators"), name)
+        room = "study" if name in _STUDIES else "estimators"
+        return getattr(import_module(f"scarce.{room}"), name)
     raise AttributeError(f"module 'scarce' has no attribute {name!r}")
 
 

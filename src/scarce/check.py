@@ -159,7 +159,9 @@ def native(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(kind, copy=False)
 
 
-def labels(table: pd.Series, cells: Names, *, source: str = "the labels") -> pd.Series:
+def labels(
+    table: pd.Series, cells: Names, *, source: str = "the labels", partial: bool = False
+) -> pd.Series:
     """Return the label of each cell, matched by name.
 
     Parameters
@@ -171,6 +173,8 @@ def labels(table: pd.Series, cells: Names, *, source: str = "the labels") -> pd.
         Names of the cells that need a label.
     source
         Where the labels come from, for the message.
+    partial
+        Leave out cells without a label.
 
     Returns
     -------
@@ -179,7 +183,7 @@ def labels(table: pd.Series, cells: Names, *, source: str = "the labels") -> pd.
     Raises
     ------
     InputError
-        If a name has two labels, or a cell has none.
+        If a name has two labels, or a cell has none; with `partial`, if all have none.
     """
     table = table.dropna().astype(str)
     table = table[~_repeated(table, source)]
@@ -191,9 +195,9 @@ def labels(table: pd.Series, cells: Names, *, source: str = "the labels") -> pd.
             f"labels must name the cells; none of the {len(wanted)} cells is in {source}. Cells "
             f"look like {_quoted(wanted[:1])}, {source} has {named}."
         )
-    if missing.any():
+    if missing.any() and not partial:
         _raise_unlabelled(wanted, wanted[missing], source)
-    return table.reindex(wanted)
+    return table.reindex(wanted[~missing])
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scarce import __version__
 from scarce.errors import InputError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scarce.config import RunConfig
     from scarce.summary import RunSummary
 
-__all__ = ["main"]
+__all__ = ["bar", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"scarce: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("scarce: interrupted; nothing was written.", file=sys.stderr)
+        kept = "the same command goes on from here" if hasattr(options, "workers") else ""
+        print(f"scarce: interrupted; {kept or 'nothing was written'}.", file=sys.stderr)
         return 130
     return 0
 
@@ -101,7 +102,81 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(info)
     _add_options(info)
     info.set_defaults(command=_info)
+    _add_benchmark(commands)
+    _add_tune(commands)
     return parser
+
+
+def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "benchmark",
+        help="compare models and baselines on labelled data, over seeds, with intervals",
+        description="Compare models with PCA and other baselines on labelled data. The same "
+        "command again runs only what is missing.",
+    )
+    parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc,scvi,ldvae")
+    parser.add_argument("--presets", metavar="LIST", help="default,paper (default: default)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 5)")
+    parser.add_argument(
+        "--circular", metavar="LIST", help="data whose labels come from principal components"
+    )
+    parser.add_argument(
+        "--floor", type=float, metavar="X", help="smaller differences are ties (default: 0.02)"
+    )
+    parser.add_argument("--latent", type=int, metavar="N", help="dimensions of the code")
+    _add_study(parser, out="scarce-benchmark")
+    parser.set_defaults(command=_benchmark)
+
+
+def _add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "tune",
+        help="search a small grid of settings by held-out ELBO, without labels",
+        description="Search settings by the ELBO of cells kept from the fit: every candidate "
+        "gets a few epochs, the best third three times as many, and so on.",
+    )
+    parser.add_argument("--model", help="bvae or bvsc (default: bvae)")
+    parser.add_argument("--preset", help="what the other settings are (default: default)")
+    parser.add_argument(
+        "--vary",
+        action="append",
+        required=True,
+        metavar="OPTION=X,Y",
+        help="values of latent, beta, alpha, lr or batch_size; once for each option",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 2)")
+    _add_study(parser, out="scarce-tune")
+    parser.set_defaults(command=_tune)
+
+
+def _add_study(parser: argparse.ArgumentParser, *, out: str) -> None:
+    """Options of every grid of trials."""
+    parser.add_argument("data", nargs="+", metavar="DATA", help="as for scarce run")
+    parser.add_argument(
+        "--labels",
+        action="append",
+        required=True,
+        metavar="FILE|COLUMN",
+        help="known cell types, by file or column of the cell table: once for all data sets, or "
+        "once for each; cells without one are left out",
+    )
+    parser.add_argument("--layer", help="layer of an .h5ad with the raw counts")
+    parser.add_argument("--data-dir", metavar="DIR", help="where pbmc3k lies")
+    parser.add_argument("--genes", metavar="all|N", help="genes to model")
+    parser.add_argument("--epochs", type=int, metavar="N", help="most passes over the cells")
+    parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: 0)")
+    parser.add_argument(
+        "--unseen", type=float, metavar="SHARE", help="cells kept from every fit (default: 0.1)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="of one trial (default: 1)")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes (default: 1)"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, instead")
+    parser.add_argument(
+        "--out", type=Path, default=Path(out), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -171,9 +246,14 @@ def _config(options: argparse.Namespace) -> "RunConfig":
     flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
     if "models" in flags:
         flags["models"] = [name for name in flags["models"].split(",") if name != "pca"]
+    _read_genes(flags)
+    return RunConfig.from_options(given | flags).resolve()
+
+
+def _read_genes(flags: dict[str, Any]) -> None:
+    """Turn a number of genes into one."""
     if str(flags.get("genes", "all")).isdigit():
         flags["genes"] = int(flags["genes"])
-    return RunConfig.from_options(given | flags).resolve()
 
 
 def _read_toml(path: Path) -> dict[str, object]:
@@ -199,7 +279,7 @@ def _run(options: argparse.Namespace) -> None:
     with write.new_directory(options.out, force=options.force) as directory:
         adata = _load(options, config)
         show = sys.stderr.isatty() and not options.quiet
-        result = run(adata, config, progress=_bar if show else silent)
+        result = run(adata, config, progress=bar if show else silent)
         export(result, config, directory)
     if not options.quiet:
         _print_scores(result.summary)
@@ -247,8 +327,63 @@ def _info(options: argparse.Namespace) -> None:
     print("\n".join(plan(_load(options, config), config)))
 
 
+def _study(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Flags of a study that were given, and how to run it."""
+    from scarce.trial import silent
+
+    aside = ("command", "out", "quiet", "workers", "scheduler")
+    flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
+    _read_genes(flags)
+    for name in ("models", "presets", "circular"):
+        if name in flags:
+            flags[name] = tuple(part for part in flags[name].split(",") if part)
+    flags |= {"data": tuple(options.data), "labels": tuple(options.labels)}
+    show = sys.stderr.isatty() and not options.quiet
+    how = {"workers": options.workers, "scheduler": options.scheduler}
+    return flags, how | {"progress": bar if show else silent}
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from scarce.study import BenchmarkConfig, benchmark
+
+    flags, how = _study(options)
+    comparison = benchmark(BenchmarkConfig(**flags), options.out, **how)
+    if options.quiet:
+        return
+    for warning in comparison.warnings:
+        print(f"note: {warning}")
+    table = comparison.estimates.query("metric in ['nmi', 'ari', 'knn_macro_f1']")
+    order = ["dataset", "space", "preset", "model"]
+    means = table.pivot_table(index=order, columns="metric", values="mean", sort=False)
+    print(means.round(3).to_string())
+    print(f"\nReport: {options.out / 'report.html'}")
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from scarce.study import TuneConfig, tune
+
+    flags, how = _study(options)
+    flags["vary"] = tuple(_read_vary(text) for text in options.vary)
+    table = tune(TuneConfig(**flags), options.out, **how)
+    if not options.quiet:
+        print(table.to_string(index=False))
+        print(f"\nBest: scarce run --config {options.out / 'best.toml'}")
+
+
+def _read_vary(text: str) -> tuple[str, tuple[float, ...]]:
+    """Read ``latent=5,10``."""
+    name, _, values = text.partition("=")
+    try:
+        numbers = tuple(float(v) if set(v) & set(".eE") else int(v) for v in values.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--vary must be an option and numbers, such as latent=5,10; found {text!r}."
+        ) from error
+    return name, numbers
+
+
 @contextmanager
-def _bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
+def bar(task: str, n_steps: int) -> Iterator[Callable[[int], None]]:
     """A progress bar with the time left, gone when the task is done."""
     from tqdm import tqdm
 

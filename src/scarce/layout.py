@@ -26,7 +26,7 @@ class Neighbourhood:
 
 
 def neighbourhood(
-    z: NDArray[np.floating], *, perplexity: float = 40.0, seed: int = 0
+    z: NDArray[np.floating], *, perplexity: float = 40.0, seed: int = 0, n_jobs: int = -1
 ) -> Neighbourhood:
     """Find the neighbours of every cell.
 
@@ -38,15 +38,19 @@ def neighbourhood(
         Effective number of neighbours; at most a third of the other cells.
     seed
         Of the approximate search, which replaces the exact one above 1,000 cells.
+    n_jobs
+        Threads; -1 for all.
     """
     points: NDArray[np.float64] = np.ascontiguousarray(z, dtype=np.float64)
     affinities = openTSNE.affinity.PerplexityBasedNN(
-        points, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=-1, random_state=seed
+        points, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=n_jobs, random_state=seed
     )
     return Neighbourhood(points, affinities)
 
 
-def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
+def tsne(
+    near: Neighbourhood, n_components: int, *, seed: int = 0, n_jobs: int = -1
+) -> NDArray[np.float64]:
     """Return a t-SNE map.
 
     Starts from the principal components scaled to standard deviation 1e-4; learning rate
@@ -60,6 +64,8 @@ def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np
         2 or 3.
     seed
         Breaks ties among identical cells.
+    n_jobs
+        Threads; -1 for all.
 
     Returns
     -------
@@ -76,7 +82,7 @@ def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np
         near.affinities,
         negative_gradient_method="fft" if interpolate else "bh",
         learning_rate=max(200, len(near.z) / 12),
-        n_jobs=-1,
+        n_jobs=n_jobs,
         random_state=seed,
     )
     embedding.optimize(_EARLY_STEPS, exaggeration=_EXAGGERATION, momentum=0.5, inplace=True)

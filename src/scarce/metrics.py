@@ -3,11 +3,16 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
-__all__ = ["agreement", "silhouette"]
+__all__ = ["active_units", "agreement", "neighbour_agreement", "silhouette"]
 
 _SILHOUETTE_CELLS = 10_000
 """Above this many cells the silhouette is taken on a random sample: its cost is quadratic."""
+
+_ACTIVE = 0.01
+"""Variance over cells above which a unit is active."""
 
 
 def agreement(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
@@ -61,3 +66,55 @@ def silhouette(z: NDArray[np.floating], labels: ArrayLike, *, seed: int = 0) -> 
         return float("nan")
     size = _SILHOUETTE_CELLS if len(labels) > _SILHOUETTE_CELLS else None
     return float(sk.silhouette_score(z, labels, sample_size=size, random_state=seed))
+
+
+def neighbour_agreement(
+    z: NDArray[np.floating], labels: ArrayLike, *, n_neighbors: int = 15
+) -> dict[str, float]:
+    r"""Predict the type of each cell from its nearest neighbours, every type counting the same.
+
+    Parameters
+    ----------
+    z
+        Points, shape (n_cells, n_dims).
+    labels
+        Reference type of each cell, shape (n_cells,).
+    n_neighbors
+        Neighbours that vote, the cell itself left out; at most all other cells. Between types
+        with as many votes, the first in sorted order wins.
+
+    Returns
+    -------
+    ``knn_balanced_accuracy``, the mean over types of the share of their cells found again, and
+    ``knn_macro_f1``, the mean over types of :math:`2 TP / (2 TP + FP + FN)`. A type of half as
+    many cells as there are neighbours cannot be found, in any space.
+    """
+    types, codes = np.unique(np.asarray(labels), return_inverse=True)
+    n_neighbors = min(n_neighbors, len(codes) - 1)
+    with threadpool_limits(1):
+        near = NearestNeighbors(n_neighbors=n_neighbors).fit(np.asarray(z, np.float64))
+        votes = codes[near.kneighbors(return_distance=False)]
+    counts = np.stack([(votes == kind).sum(1) for kind in range(len(types))], axis=1)
+    found = counts.argmax(1)
+    hits = np.bincount(codes[found == codes], minlength=len(types))
+    n_true, n_found = (np.bincount(c, minlength=len(types)) for c in (codes, found))
+    return {
+        "knn_balanced_accuracy": float((hits / n_true).mean()),
+        "knn_macro_f1": float((2 * hits / (n_true + n_found)).mean()),
+    }
+
+
+def active_units(z: NDArray[np.floating]) -> int:
+    """Count the units of a code whose variance over cells is above 0.01.
+
+    Parameters
+    ----------
+    z
+        Posterior means, shape (n_cells, n_latent). The bound is on the scale of a standard
+        normal prior; for codes without a prior it says only that a unit is not constant.
+
+    References
+    ----------
+    Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, section 5.
+    """
+    return int((np.var(z, axis=0, dtype=np.float64) > _ACTIVE).sum())

@@ -10,7 +10,17 @@ from scarce.train import TrainConfig
 __all__ = ["MODELS", "PRESETS", "TITLES", "Settings", "build"]
 
 MODELS = ("dae", "bvae", "bvsc")
-TITLES = {"pca": "PCA", "dae": "Deep autoencoder", "bvae": "β-VAE", "bvsc": "β-VSC"}
+TITLES = {
+    "pca": "PCA",
+    "dae": "Deep autoencoder",
+    "bvae": "β-VAE",
+    "bvsc": "β-VSC",
+    "pca_scaled": "PCA, scaled genes",
+    "mean": "Gene means",
+    "random": "Random codes",
+    "scvi": "scVI",
+    "ldvae": "scVI, linear decoder",
+}
 
 
 @dataclass(frozen=True)

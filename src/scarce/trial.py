@@ -1,9 +1,8 @@
 """One model with one seed: fit it, map its code, cluster both and score the clusters."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -11,13 +10,14 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from scarce import cluster, layout, metrics
+from scarce import cluster, held_out, layout, metrics
+from scarce.contenders import contend
 from scarce.estimators import Estimator
-from scarce.preprocess import pca
-from scarce.presets import TITLES, Settings, build
+from scarce.presets import MODELS, TITLES, Settings, build
+from scarce.sparse.stats import mean_and_variance
 from scarce.summary import ModelRun, Score
 
-__all__ = ["Progress", "Trial", "silent", "trial"]
+__all__ = ["Progress", "Trial", "seen_cells", "silent", "trial"]
 
 Points: TypeAlias = NDArray[np.floating]
 """One row per cell."""
@@ -38,7 +38,7 @@ class Trial:
 
     run: ModelRun
     estimator: Estimator | None
-    """The fitted model; None for PCA."""
+    """The fitted model; None for what is not one of ours."""
     spaces: dict[str, Points]
     """``latent``, shape (n_cells, n_latent), and ``tsne2d``, shape (n_cells, 2)."""
     clusters: dict[str, cluster.Clusters]
@@ -47,6 +47,9 @@ class Trial:
     """One for each of these spaces."""
     neighbourhood: layout.Neighbourhood
     """Of the latent space, from which a 3-D map can be drawn as well."""
+    held_out: dict[str, float] = field(default_factory=dict)
+    """On the cells kept from the fit, where they are defined: ``r2``, see
+    `held_out.explained_variance`; ``elbo`` and ``iwae``, see `held_out.bounds`."""
 
 
 def trial(
@@ -56,6 +59,8 @@ def trial(
     model: str,
     settings: Settings,
     seed: int,
+    unseen: float = 0.0,
+    n_jobs: int = -1,
     progress: Progress = silent,
 ) -> Trial:
     """Fit, map, cluster and score.
@@ -68,25 +73,31 @@ def trial(
         Reference type of each cell, shape (n_cells,). Their number is the k of k-means;
         the model never sees them.
     model
-        ``pca`` or one of `scarce.presets.MODELS`.
+        One of `scarce.presets.TITLES`.
     settings
         Of the model.
     seed
         Of every step.
+    unseen
+        Share of cells kept from the fit, drawn by the seed alone: the same for every model.
+        They are coded, mapped and clustered with the others.
+    n_jobs
+        Threads of the maps; -1 for all.
     progress
         Opens a progress bar for each long step.
     """
-    if model == "pca":
-        estimator, z, run = None, *_principal_components(cells, settings.n_latent, seed)
+    rows = seen_cells(cells.n_obs, unseen, seed)
+    if model in MODELS:
+        z, run, held, estimator = _fit_ours(cells, rows, model, settings, seed, progress)
     else:
-        estimator = build(model, settings, seed=seed)
-        title = f"{TITLES[model]}: training, seed {seed}"
-        with progress(title, estimator.training.epochs) as on_epoch:
-            z = estimator.fit(cells, on_epoch=on_epoch).transform(cells)
-        run = _account(model, estimator)
-    near = layout.neighbourhood(z, seed=seed)
+        z, run, held = _fit_other(cells, rows, model, settings, seed)
+        estimator = None
+    near = layout.neighbourhood(z, seed=seed, n_jobs=n_jobs)
     with progress(f"{TITLES[model]}: 2-D map, seed {seed}", 1):
-        spaces: dict[str, Points] = {"latent": z, "tsne2d": layout.tsne(near, 2, seed=seed)}
+        spaces: dict[str, Points] = {
+            "latent": z,
+            "tsne2d": layout.tsne(near, 2, seed=seed, n_jobs=n_jobs),
+        }
     n_types = len(np.unique(labels))
     clusters = {name: cluster.kmeans(points, n_types, seed=seed) for name, points in spaces.items()}
     scores = tuple(
@@ -100,16 +111,57 @@ def trial(
         )
         for name, points in spaces.items()
     )
-    return Trial(run, estimator, spaces, clusters, scores, near)
+    return Trial(run, estimator, spaces, clusters, scores, near, held)
 
 
-def _principal_components(cells: AnnData, n_latent: int, seed: int) -> tuple[Points, ModelRun]:
-    start = time.perf_counter()
-    z = pca(csr_matrix(cells.X), n_latent, seed=seed)
-    seconds = time.perf_counter() - start
-    n_parameters = (z.shape[1] + 1) * cells.n_vars
-    settings: dict[str, object] = {"n_latent": z.shape[1]}
-    return z, ModelRun("pca", TITLES["pca"], seed, seconds, 0, n_parameters, "", settings)
+def seen_cells(n_cells: int, unseen: float, seed: int) -> NDArray[np.bool_]:
+    """Mark the cells to fit on; at least two."""
+    order = np.random.default_rng([seed, 1]).permutation(n_cells)
+    rows = np.ones(n_cells, bool)
+    rows[order[: min(round(unseen * n_cells), n_cells - 2)]] = False
+    return rows
+
+
+def _fit_ours(
+    cells: AnnData,
+    rows: NDArray[np.bool_],
+    model: str,
+    settings: Settings,
+    seed: int,
+    progress: Progress,
+) -> tuple[Points, ModelRun, dict[str, float], Estimator]:
+    estimator = build(model, settings, seed=seed)
+    title = f"{TITLES[model]}: training, seed {seed}"
+    with progress(title, estimator.training.epochs) as on_epoch:
+        estimator.fit(cells if rows.all() else cells[rows], on_epoch=on_epoch)
+        z = estimator.transform(cells)
+    x = csr_matrix(cells.X)
+
+    def reconstruct(block: csr_matrix) -> Points:
+        return estimator.reconstruct(AnnData(block, var=cells.var[[]]))
+
+    held = _explained(x, rows, reconstruct)
+    if not rows.all():
+        held |= held_out.bounds(estimator.module_, x[~rows], seed=seed)
+    return z, _account(model, estimator), held, estimator
+
+
+def _fit_other(
+    cells: AnnData, rows: NDArray[np.bool_], model: str, settings: Settings, seed: int
+) -> tuple[Points, ModelRun, dict[str, float]]:
+    done = contend(model, cells, rows, settings.n_latent, seed)
+    title, options = TITLES[model], {"n_latent": done.z.shape[1]}
+    run = ModelRun(model, title, seed, done.seconds, done.epochs, done.n_parameters, "", options)
+    return done.z, run, _explained(csr_matrix(cells.X), rows, done.reconstruct)
+
+
+def _explained(
+    x: csr_matrix, rows: NDArray[np.bool_], reconstruct: Callable[[csr_matrix], Points] | None
+) -> dict[str, float]:
+    if rows.all() or reconstruct is None:
+        return {}
+    mean, _ = mean_and_variance(x[rows])
+    return {"r2": held_out.explained_variance(x[~rows], mean, reconstruct)}
 
 
 def _account(model: str, estimator: Estimator) -> ModelRun:

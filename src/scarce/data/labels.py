@@ -19,7 +19,9 @@ _PREFERRED = ("celltype", "label", "annotation", "^types?$", "cluster", "leiden"
 _NO_LABEL = ("", "NA", "NaN", "nan")
 
 
-def read_labels(path: str | PathLike[str], cells: check.Names) -> tuple[pd.Series, str]:
+def read_labels(
+    path: str | PathLike[str], cells: check.Names, *, partial: bool = False
+) -> tuple[pd.Series, str]:
     """Read a label for each cell.
 
     Parameters
@@ -31,6 +33,8 @@ def read_labels(path: str | PathLike[str], cells: check.Names) -> tuple[pd.Serie
         there is one such column only.
     cells
         Barcodes of the cells that need a label: those left after quality control.
+    partial
+        Leave out cells without a label, unless all are.
 
     Returns
     -------
@@ -49,7 +53,8 @@ def read_labels(path: str | PathLike[str], cells: check.Names) -> tuple[pd.Serie
     names, found = frame.iloc[:, barcodes], frame.iloc[:, column]
     found = found.set_axis(pd.Index(names)).where(~found.isin(_NO_LABEL).to_numpy())
     title = str(frame.columns[column])
-    return check.labels(found, cells, source=path.name).rename(title), title
+    labels = check.labels(found, cells, source=path.name, partial=partial)
+    return labels.rename(title), title
 
 
 def _frame(path: Path, cells: check.Names) -> pd.DataFrame:

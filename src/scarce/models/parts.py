@@ -16,6 +16,7 @@ from scarce.sparse.batches import Batch
 from scarce.sparse.ops import linear, squared_error
 
 __all__ = [
+    "LEAST_VARIANCE",
     "Body",
     "GeneLayers",
     "Loss",
@@ -31,7 +32,7 @@ __all__ = [
 Noise = Literal["unit", "per_gene"]
 
 _LOG_2PI = math.log(2 * math.pi)
-_LEAST_VARIANCE = 0.01
+LEAST_VARIANCE = 0.01
 """Floor of a gene's noise variance: a gene absent from the training cells must not make one
 held-out cell that has it infinitely surprising. One count is about 1.8 on the log scale."""
 
@@ -150,7 +151,7 @@ class Body(nn.Module):
             return
         with torch.no_grad():
             self.ends.weight_out[:, -1] = mean
-            self.log_variance.copy_(variance.clamp_min(_LEAST_VARIANCE).log())
+            self.log_variance.copy_(variance.clamp_min(LEAST_VARIANCE).log())
 
     def features(self, x: Batch) -> Float[Tensor, "cells features"]:
         """Return the encoder's last hidden layer."""
@@ -166,7 +167,7 @@ class Body(nn.Module):
             h = self.decoder(z)
             if self.log_variance is None:
                 return self.ends.squared_error(x, h, None) / x.shape[0]
-            log_variance = self.log_variance.clamp_min(math.log(_LEAST_VARIANCE))
+            log_variance = self.log_variance.clamp_min(math.log(LEAST_VARIANCE))
             error = self.ends.squared_error(x, h, (-log_variance).exp())
             return 0.5 * (error / x.shape[0] + (log_variance + _LOG_2PI).sum())
 

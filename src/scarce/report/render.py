@@ -37,7 +37,7 @@ from scarce.report.tables import (
 )
 from scarce.summary import RunSummary
 
-__all__ = ["render"]
+__all__ = ["Picture", "environment", "page_text", "pictures", "read_asset", "render", "toml"]
 
 
 @dataclass(frozen=True)
@@ -65,50 +65,63 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
         A complete document. Equal summaries give equal strings: there is no clock and no
         random identifier in it.
     """
-    environment = Environment(
+    script, plotly = read_asset("report.js"), get_plotlyjs()
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            summary=summary,
+            models=first_runs(summary),
+            pictures=pictures(all_figures(summary) if figures is None else figures),
+            look=styles(summary.labels.counts),
+            n_drawn=len(drawn_cells(len(summary.cells.labels))),
+            spaces=SPACES,
+            metrics=METRICS,
+            baseline=BASELINE,
+            rows=score_rows(summary),
+            best=best(score_rows(summary)),
+            training=training_rows(summary),
+            settings=_settings(summary),
+            command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
+            config=toml(summary.config),
+            turnable=_turnable(summary),
+            css=Markup(read_asset("report.css")),
+            script=Markup(script),
+            plotly=Markup(plotly),
+            digests=f"{_digest(plotly)} {_digest(script)}",
+        )
+    )
+    return page_text(page)
+
+
+def environment() -> Environment:
+    """Return the templates, which escape every name a user gave."""
+    templates = Environment(
         loader=PackageLoader("scarce.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters.update(duration=_duration, number=number, value=_value, words=_words)
-    script, plotly = _asset("report.js"), get_plotlyjs()
-    page = environment.get_template("report.html").render(
-        summary=summary,
-        models=first_runs(summary),
-        pictures=_pictures(all_figures(summary) if figures is None else figures),
-        look=styles(summary.labels.counts),
-        n_drawn=len(drawn_cells(len(summary.cells.labels))),
-        spaces=SPACES,
-        metrics=METRICS,
-        baseline=BASELINE,
-        rows=score_rows(summary),
-        best=best(score_rows(summary)),
-        training=training_rows(summary),
-        settings=_settings(summary),
-        command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
-        config=_toml(summary.config),
-        turnable=_turnable(summary),
-        css=Markup(_asset("report.css")),
-        script=Markup(script),
-        plotly=Markup(plotly),
-        digests=f"{_digest(plotly)} {_digest(script)}",
-    )
-    # Names read from broken files can hold half a character or a zero, which no page can store.
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    templates.filters.update(duration=_duration, number=number, value=_value, words=_words)
+    return templates
+
+
+def page_text(page: str) -> str:
+    """Replace what no page can store: half a character or a zero, from names in broken files."""
     page = page.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return page.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _pictures(figures: dict[str, Figure]) -> dict[str, Picture]:
+def pictures(figures: dict[str, Figure]) -> dict[str, Picture]:
     """Encode every figure; in CSS pixels its text is as large as the page's."""
-    pictures = {}
+    drawn = {}
     for stem, figure in figures.items():
         width, height = figure.get_size_inches() * 96
         encoded = base64.b64encode(to_webp(figure)).decode("ascii")
-        pictures[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
-    return pictures
+        drawn[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
+    return drawn
 
 
 def _turnable(summary: RunSummary) -> dict[str, object]:
@@ -159,7 +172,8 @@ def _flat(settings: dict[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _toml(config: dict[str, object]) -> str:
+def toml(config: dict[str, object]) -> str:
+    """Write options as TOML."""
     plain = _plain(config)
     return tomli_w.dumps(plain) if isinstance(plain, dict) else ""
 
@@ -173,7 +187,8 @@ def _plain(value: object) -> object:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _asset(name: str) -> str:
+def read_asset(name: str) -> str:
+    """Return a file that lies beside the templates."""
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 

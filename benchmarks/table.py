@@ -1,0 +1,107 @@
+"""The benchmark table of the documentation: every model, both presets, four data sets, ten seeds.
+
+    python -m benchmarks.table --data ../shared/data --out benchmark-run
+
+Runs `scarce.benchmark` (what is done already is not run again) and writes its table between
+the two markers of docs/benchmark.md. The folder given holds ``pbmc3k/``, its labels
+``pbmc3k_seurat_labels.csv``, and ``labelled/<name>.h5ad`` with a column ``label``.
+"""
+
+import argparse
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+
+from scarce.cli import bar
+from scarce.compare import Comparison
+from scarce.data import write
+from scarce.presets import MODELS
+from scarce.report import method_names
+from scarce.study import BenchmarkConfig, benchmark
+
+LABELLED = ("pbmc4k", "worm_neuron", "mixology_3cl")
+CIRCULAR = ("pbmc3k", "pbmc4k")
+"""Seurat's clusters and Cell Ranger's: both of a graph of principal components."""
+
+COLUMNS = {
+    ("latent", "nmi"): "NMI, k-means",
+    ("latent", "ari"): "ARI, k-means",
+    ("latent_leiden", "ari"): "ARI, Leiden",
+    ("tsne2d", "ari"): "ARI, k-means on the map",
+    ("latent", "knn_macro_f1"): "kNN macro-F1",
+    ("latent", "r2"): "explained, unseen cells, own genes",
+    ("latent", "seconds"): "seconds",
+}
+START, END = "<!-- table: start -->", "<!-- table: end -->"
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    options = _options()
+    models = (*MODELS, "scvi") if find_spec("scvi") else MODELS
+    files = {name: str(options.data / "labelled" / f"{name}.h5ad") for name in LABELLED}
+    data = {"pbmc3k": "pbmc3k", **files}
+    labels = {"pbmc3k": str(options.data / "pbmc3k_seurat_labels.csv")}
+    names = options.only or list(data)
+    config = BenchmarkConfig(
+        data=tuple(data[name] for name in names),
+        labels=tuple(labels.get(name, "label") for name in names),
+        models=models,
+        presets=("default", "paper"),
+        seeds=options.seeds,
+        epochs=options.epochs,
+        data_dir=str(options.data),
+        circular=tuple(data[name] for name in names if name in CIRCULAR),
+    )
+    comparison = benchmark(config, options.out, workers=options.workers, progress=bar)
+    page = options.page.read_text(encoding="utf-8")
+    before, after = page.split(START)[0], page.split(END)[1]
+    table = "\n".join(_table(comparison))
+    write.text(options.page, f"{before}{START}\n{table}\n{END}{after}")
+    print(f"Wrote the table into {options.page}; the whole comparison is in {options.out}.")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-run"), metavar="DIR")
+    parser.add_argument("--page", type=Path, default=Path("docs/benchmark.md"), metavar="FILE")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--epochs", type=int, help="fewer than the presets', for a trial")
+    parser.add_argument("--only", nargs="+", choices=["pbmc3k", *LABELLED])
+    parser.add_argument("--workers", type=int, default=1)
+    return parser.parse_args()
+
+
+def _table(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines of a table for each data set."""
+    seeds = comparison.results["seed"].nunique()
+    epochs = comparison.config["epochs"]
+    short = "" if epochs is None else f" **A trial run of {epochs} epochs.**"
+    yield f"Mean over {seeds} seeds, and half the width of its 95 % interval.{short}"
+    names = method_names(comparison)
+    cells = comparison.estimates.set_index(["dataset", "model", "preset", "space", "metric"])
+    for data in comparison.datasets:
+        size = f"{data['n_cells']:,} cells, {data['n_genes']:,} genes, {data['n_types']} types"
+        yield f"\n**{data['name']}**: {size}; labels: {data['label_source']}.\n"
+        yield f"| | {' | '.join(COLUMNS.values())} |"
+        yield f"|---|{'---|' * len(COLUMNS)}"
+        for method, name in names.items():
+            keys = [(data["name"], *method, *column) for column in COLUMNS]
+            yield f"| {name} | {' | '.join(_cell(cells, key) for key in keys)} |"
+
+
+def _cell(cells: pd.DataFrame, key: tuple[object, ...]) -> str:
+    if key not in cells.index:
+        return "–"
+    row = cells.loc[key]
+    if key[-1] == "seconds":
+        return f"{row['mean']:.2g}" if row["mean"] < 10 else f"{row['mean']:.0f}"
+    half = "" if pd.isna(row["high"]) else f" ± {row['high'] - row['mean']:.3f}"
+    return f"{row['mean']:.3f}{half}".replace("-", "−")
+
+
+if __name__ == "__main__":
+    main()

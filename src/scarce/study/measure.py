@@ -1,0 +1,127 @@
+"""Everything a study measures in one trial."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from scarce import cluster, metrics
+from scarce.study.grid import Task
+from scarce.study.labelled import load_labelled, modelled_cells
+from scarce.trial import Trial, trial
+
+__all__ = ["COSTS", "measure"]
+
+COSTS = ("seconds", "peak_rss_mb")
+"""Measures that differ between runs of the same trial; no other does."""
+
+_STATUS = Path("/proc/self/status")
+
+
+def measure(task: Task) -> dict[str, object]:
+    """Run a trial; return ``values``, rows of space, metric and value, and its wall time.
+
+    Scores of clusters and neighbours stand under the space they were found in, what is
+    measured once for a fit under ``latent``.
+
+    Raises
+    ------
+    RuntimeError
+        If the data are no longer those the trial was planned on.
+    """
+    start = time.perf_counter()
+    config = task.config
+    with _threads(config.threads):
+        _reset_peak()
+        labelled = load_labelled(task.source)
+        if labelled.facts != config.data:
+            raise RuntimeError(f"the file of {config.data.name} changed while the study ran")
+        genes = _genes(task)
+        done = trial(
+            modelled_cells(task.source, genes),
+            labelled.labels,
+            model=config.model,
+            settings=config.settings,
+            seed=config.seed,
+            unseen=config.unseen,
+            n_jobs=config.threads,
+        )
+        values = [*_scores(done, labelled.labels, config.seed), *_of_the_fit(done)]
+        values.append(("latent", "peak_rss_mb", _peak_mb()))
+    return {"values": values, "wall_seconds": time.perf_counter() - start}
+
+
+def _genes(task: Task) -> int | None:
+    """How many variable genes a model sees; PCA all, scaled PCA never all."""
+    wanted = task.config.settings.genes
+    if task.config.model == "pca":
+        return None
+    return 2000 if task.config.model == "pca_scaled" and wanted is None else wanted
+
+
+def _scores(done: Trial, labels: NDArray[np.str_], seed: int) -> Iterator[tuple[str, str, float]]:
+    """Yield every score that depends on labels."""
+    for score in done.scores:
+        for name, value in asdict(score).items():
+            if name not in ("model", "seed", "space"):
+                yield score.space, name, float(value)
+    found = cluster.leiden(done.spaces["latent"], len(np.unique(labels)), seed=seed)
+    yield "latent_leiden", "n_clusters", float(len(found.centroids))
+    for name, value in metrics.agreement(labels, found.labels).items():
+        yield "latent_leiden", name, value
+    for space, points in done.spaces.items():
+        for name, value in metrics.neighbour_agreement(points, labels).items():
+            yield space, name, value
+
+
+def _of_the_fit(done: Trial) -> Iterator[tuple[str, str, float]]:
+    """Yield what needs no labels."""
+    facts = {
+        **done.held_out,
+        "active_units": metrics.active_units(done.spaces["latent"]),
+        "seconds": done.run.seconds,
+        "n_parameters": done.run.n_parameters,
+        "epochs": done.run.epochs,
+    }
+    for name, value in facts.items():
+        yield "latent", name, float(value)
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    """Give every library the trial's number of threads, on whatever machine it runs."""
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(n_threads)
+    numba.set_num_threads(min(n_threads, before[1]))
+    try:
+        with threadpool_limits(n_threads):
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+def _reset_peak() -> None:
+    """Start a new peak where the kernel lets us; elsewhere it is that of the process so far."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    """Peak resident memory in MB of 10^6 bytes: the trial, its data and the libraries."""
+    if _STATUS.is_file():
+        lines = _STATUS.read_text().splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -1,0 +1,115 @@
+"""Bounds on the likelihood against exact values; explained variance against its definition."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from scipy.special import logsumexp
+from scipy.stats import bernoulli, multivariate_normal, norm
+
+from scarce.held_out import bounds, explained_variance
+from scarce.models.autoencoder import AutoencoderNet
+from scarce.models.beta_vae import BetaVAENet
+from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.parts import Net, Network
+
+GENES, LATENT, ALPHA, VARIANCE = 5, 2, 0.3, 0.25
+NARROW = Network(n_hidden=(4,), normalise=False, input_dropout=0.0)
+CELLS = np.random.default_rng(0).uniform(0, 2, (6, GENES)).astype(np.float32)
+
+
+def linear_decoder(net: Net) -> tuple[np.ndarray, np.ndarray]:
+    """Make the decoder x = W z + b with noise of one variance; return W and b.
+
+    Its one hidden layer holds +z and -z, whose ReLUs subtract to z.
+    """
+    generator = np.random.default_rng(1)
+    w, b = generator.normal(size=(GENES, LATENT)), generator.uniform(size=GENES)
+    hidden = net.body.decoder[0]
+    with torch.no_grad():
+        hidden.weight.copy_(torch.tensor(np.vstack([np.eye(LATENT), -np.eye(LATENT)])))
+        hidden.bias.zero_()
+        net.body.ends.weight_out.copy_(torch.tensor(np.column_stack([w, -w, b])))
+        net.body.log_variance.fill_(math.log(VARIANCE))
+    return w, b
+
+
+def bvae() -> BetaVAENet:
+    torch.manual_seed(0)
+    return BetaVAENet(GENES, LATENT, NARROW, beta=2.0, warm_up=0.0)
+
+
+def bvsc() -> BetaVSCNet:
+    torch.manual_seed(0)
+    return BetaVSCNet(
+        GENES,
+        LATENT,
+        NARROW,
+        beta=1.0,
+        alpha=ALPHA,
+        warm_up=0.0,
+        hard=False,
+        sharpness=(50.0, 200.0),
+    )
+
+
+def evidence(w: np.ndarray, b: np.ndarray, masks: list[np.ndarray], alpha: float) -> float:
+    """Mean log p(x) of a linear decoder, its units switched on with probability alpha."""
+    terms = []
+    for mask in masks:
+        prior = bernoulli.logpmf(mask, alpha).sum() if len(masks) > 1 else 0.0
+        noise = VARIANCE * np.eye(GENES)
+        terms.append(prior + multivariate_normal(b, (w * mask) @ w.T + noise).logpdf(CELLS))
+    return float(logsumexp(terms, axis=0).mean())
+
+
+@pytest.mark.parametrize("model", ["bvae", "bvsc"])
+def test_iwae_of_a_linear_decoder_reaches_the_exact_likelihood(model: str) -> None:
+    net = bvae() if model == "bvae" else bvsc()
+    w, b = linear_decoder(net)
+    masks = [np.ones(LATENT)]
+    if model == "bvsc":
+        masks = [np.array(m) for m in product([0, 1], repeat=LATENT)]
+    exact = evidence(w, b, masks, ALPHA)
+    found = bounds(net, csr_matrix(CELLS), n_samples=200_000)
+    assert found["elbo"] < found["iwae"] - 0.1
+    assert found["iwae"] == pytest.approx(exact, abs=0.05)
+
+
+def test_elbo_of_the_vae_is_expected_log_likelihood_minus_kl() -> None:
+    net = bvae()
+    w, b = linear_decoder(net)
+    x = torch.tensor(CELLS)
+    with torch.no_grad():
+        features = net.body.features(x)
+        mu, var = net.mu(features).numpy(), net.log_var(features).exp().numpy()
+    fit = norm.logpdf(CELLS, mu @ w.T + b, math.sqrt(VARIANCE)).sum(1)
+    fit -= (var @ (w**2).T).sum(1) / (2 * VARIANCE)
+    kl = 0.5 * (mu**2 + var - 1 - np.log(var)).sum(1)
+    found = bounds(net, csr_matrix(CELLS), n_samples=100_000)
+    assert found["elbo"] == pytest.approx((fit - kl).mean(), abs=0.05)
+
+
+def test_more_samples_only_tighten_the_bound() -> None:
+    net = bvsc()
+    x = csr_matrix(CELLS)
+    few, many = (bounds(net, x, n_samples=n, seed=3)["iwae"] for n in (2, 2000))
+    assert few < many
+    assert bounds(net, x) == bounds(net, x)
+
+
+def test_an_autoencoder_has_no_bound() -> None:
+    torch.manual_seed(0)
+    assert bounds(AutoencoderNet(GENES, LATENT, NARROW), csr_matrix(CELLS)) == {}
+
+
+def test_explained_variance_is_zero_for_means_and_one_for_the_data() -> None:
+    x = csr_matrix(CELLS)
+    mean = CELLS.mean(0)
+    assert explained_variance(x, mean, lambda b: np.tile(mean, (b.shape[0], 1))) == pytest.approx(0)
+    assert explained_variance(x, mean, lambda b: b.toarray()) == pytest.approx(1)
+    halfway = explained_variance(x, mean, lambda b: (b.toarray() + mean) / 2)
+    assert halfway == pytest.approx(0.75, abs=1e-6)
