@@ -22,8 +22,8 @@ from scarce.report import all_figures, maps, to_png, to_svg
 from scarce.report.canvas import to_webp
 from scarce.report.charts import loss_curves, score_map
 from scarce.report.dotplot import marker_dots
-from scarce.report.maps import drawn_cells, kmeans_map, map_2d, map_3d
-from scarce.report.palette import COLOURS, SHAPES, styles
+from scarce.report.maps import kmeans_map, map_2d, map_3d
+from scarce.report.palette import COLOURS, styles
 from scarce.summary import RunSummary
 from summaries import TITLES, make_summary
 
@@ -127,16 +127,6 @@ def test_types_of_equal_shape_differ_in_colour_for_every_eye(vision: str) -> Non
 def test_fourteen_types_differ_in_colour_alone_for_every_eye(vision: str) -> None:
     colours = [seen(colour, VISION[vision]) for colour in COLOURS[:14]]
     assert min(np.linalg.norm(a - b) for a, b in combinations(colours, 2)) > 9.2
-
-
-def test_markers_are_those_every_font_has_in_plotly() -> None:
-    assert {shape.plotly for shape in SHAPES} == {
-        "circle",
-        "square",
-        "diamond",
-        "cross",
-        "circle-open",
-    }
 
 
 def test_every_model_has_its_three_maps(figures: dict[str, Figure]) -> None:
@@ -339,22 +329,11 @@ def test_loss_curves_are_the_histories_of_every_seed(summary: RunSummary) -> Non
     assert drawn == {run.history[key] for run in runs for key in ("train", "held_out")}
 
 
-def test_only_so_many_cells_are_drawn_and_the_title_says_so(
-    monkeypatch: pytest.MonkeyPatch, summary: RunSummary
-) -> None:
-    monkeypatch.setattr(maps, "MOST_DRAWN", 100)
-    figure = map_2d(summary, "bvae")
+def test_only_the_cells_to_draw_are_drawn_and_the_title_says_so(summary: RunSummary) -> None:
+    cells = dataclasses.replace(summary.cells, drawn=np.arange(0, 700, 7))
+    figure = map_2d(dataclasses.replace(summary, cells=cells), "bvae")
     assert sum(len(group.get_offsets()) for group in figure.axes[0].collections) == 100
     assert any("100 of 700 cells" in text for text in texts(figure))
-
-
-def test_drawn_cells_are_all_or_a_fixed_subset() -> None:
-    np.testing.assert_array_equal(drawn_cells(5), np.arange(5))
-    subset = drawn_cells(250_000)
-    assert len(subset) == 100_000
-    assert (np.diff(subset) > 0).all()
-    assert subset[-1] > 240_000
-    np.testing.assert_array_equal(subset, drawn_cells(250_000))
 
 
 def test_any_name_can_be_drawn() -> None:

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from scarce.summary import (
     Cells,
     DataSummary,
     LabelSummary,
+    Marker,
     ModelRun,
     Removed,
     RunSummary,
@@ -112,7 +113,6 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
             scores.extend(done.scores)
             first.setdefault(model, done)
     markers = marker_genes(adata, groups, seed=config.seed)
-    drawn = _annotate(adata, cells, first, progress)
     summary = RunSummary(
         config=_public(config),
         data=_describe(source, shape_read, adata, cells),
@@ -127,7 +127,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         ),
         runs=tuple(runs),
         scores=tuple(scores),
-        cells=replace(drawn, expression=exhibit.expression(adata, drawn.drawn, markers)),
+        cells=_annotate(adata, cells, first, markers, progress),
         environment=environment(),
         warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca)),
         markers=markers,
@@ -181,7 +181,13 @@ def _describe(
     )
 
 
-def _annotate(adata: AnnData, cells: AnnData, first: dict[str, Trial], progress: Progress) -> Cells:
+def _annotate(
+    adata: AnnData,
+    cells: AnnData,
+    first: dict[str, Trial],
+    markers: tuple[Marker, ...],
+    progress: Progress,
+) -> Cells:
     """Store codes, maps and clusters of the first seed with the cells; return what is drawn."""
     tsne3d, leiden, inclusion = {}, {}, {}
     for model, done in first.items():
@@ -200,6 +206,7 @@ def _annotate(adata: AnnData, cells: AnnData, first: dict[str, Trial], progress:
             adata.obs[f"kmeans_{space}_{model}"] = clusters
         adata.obs[f"leiden_latent_{model}"] = pd.Categorical(leiden[model].astype(str))
     labels = adata.obs["cell_type"].to_numpy(dtype=str)
+    drawn = exhibit.drawn_cells(labels)
     return Cells(
         barcodes=adata.obs_names.to_numpy(dtype=str),
         labels=labels,
@@ -207,11 +214,12 @@ def _annotate(adata: AnnData, cells: AnnData, first: dict[str, Trial], progress:
         tsne3d=tsne3d,
         kmeans={model: t.clusters["tsne2d"].labels for model, t in first.items()},
         centroids={model: t.clusters["tsne2d"].centroids for model, t in first.items()},
-        drawn=exhibit.drawn_cells(labels),
+        drawn=drawn,
         leiden=leiden,
         latents={model: np.asarray(t.spaces["latent"], np.float64) for model, t in first.items()},
         inclusion={model: np.asarray(p, np.float64) for model, p in inclusion.items()},
         quality=exhibit.quality(adata),
+        expression=exhibit.expression(adata, drawn, markers),
     )
 
 
