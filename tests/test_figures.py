@@ -8,6 +8,7 @@ from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from PIL import Image
 from scarce.report import all_figures, maps, to_png, to_svg
 from scarce.report.canvas import to_webp
 from scarce.report.charts import loss_curves, score_map
+from scarce.report.confusion import confusion_map
 from scarce.report.dotplot import marker_dots
 from scarce.report.maps import kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, styles
@@ -130,7 +132,9 @@ def test_fourteen_types_differ_in_colour_alone_for_every_eye(vision: str) -> Non
 
 
 def test_every_model_has_its_three_maps(figures: dict[str, Figure]) -> None:
-    kinds = {f"{kind}_{model}" for kind in ("map", "kmeans", "map3d") for model in TITLES}
+    kinds = {
+        f"{kind}_{model}" for kind in ("map", "kmeans", "confusion", "map3d") for model in TITLES
+    }
     assert set(figures) == kinds | {"markers", "scores", "loss"}
 
 
@@ -274,6 +278,15 @@ def test_borders_are_equally_far_from_both_centroids() -> None:
     to_one = np.linalg.norm(border - one, axis=1)
     to_two = np.linalg.norm(border - two, axis=1)
     np.testing.assert_allclose(to_one, to_two, rtol=1e-6)
+
+
+def test_confusion_is_the_share_of_each_type_in_each_cluster(summary: RunSummary) -> None:
+    axes = confusion_map(summary, "bvae").axes[0]
+    order = [int(label.get_text()) for label in axes.get_xticklabels()]
+    cells = summary.cells
+    expected = pd.crosstab(cells.labels, cells.kmeans["bvae"], normalize="index")
+    shown = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(shown, expected.loc[list(summary.labels.counts), order])
 
 
 def test_centroids_are_marked_where_they_are(summary: RunSummary) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from scarce.report import render
+from scarce.report.account import citations
 from scarce.report.payload import payload
 from scarce.report.render import _duration
 from scarce.report.tables import best, score_rows, training_rows
@@ -159,6 +160,7 @@ def test_every_section_is_present_and_linked(page: Page) -> None:
         "maps",
         "scores",
         "training",
+        "steps",
         "settings",
         "reproduce",
         "glossary",
@@ -176,7 +178,7 @@ def test_every_reference_inside_the_page_has_its_target(page: Page) -> None:
 
 def test_every_picture_speaks_for_itself(page: Page) -> None:
     pictures = page.all("img")
-    assert len(pictures) == 3 * len(TITLES) + 3
+    assert len(pictures) == 4 * len(TITLES) + 3
     assert len({a["alt"] for a in pictures}) == len(pictures)
     assert all(len(a["alt"]) > 30 and int(a["width"]) > 300 for a in pictures)
     assert len(page.all("figcaption")) == len(page.all("figure")) == len(pictures) + 2
@@ -212,7 +214,10 @@ def test_data_table_accounts_for_every_cell_and_gene(page: Page) -> None:
 
 def test_names_of_clusters_stand_beside_their_evidence(page: Page) -> None:
     rows = page.rows()
-    assert [row for row in rows if len(row) == 8][1:] == [
+    start = rows.index(
+        ["Cluster", "Cells", "Name", "Best type", "Score", "Runner-up", "Margin", "Why not named"]
+    )
+    assert rows[start + 1 : start + 3] == [
         ["0", "695", "Naive CD4 T", "Naive CD4 T", "1.250", "Platelet", "0.875", ""],
         ["1", "5", "unknown 1", "Platelet", "0.125", "Naive CD4 T", "0.062", "score below 0.3"],
     ]
@@ -332,7 +337,7 @@ def test_settings_of_every_model_stand_side_by_side(page: Page) -> None:
 
 
 def test_config_on_the_page_is_the_config_that_was_run(page: Page, summary: RunSummary) -> None:
-    command, config = (page.text[i] for i, (tag, _) in enumerate(page.elements) if tag == "pre")
+    command, config, _ = (page.text[i] for i, (tag, _) in enumerate(page.elements) if tag == "pre")
     assert command == "scarce run pbmc_10k_filtered.h5ad --config config.toml"
     assert tomllib.loads(config) == summary.config
 
@@ -347,6 +352,50 @@ def test_config_leaves_out_what_is_not_set() -> None:
 def test_command_quotes_the_name_of_the_input() -> None:
     page = Page(render(drawn_less(small(name="my cells; rm -rf.h5ad"))))
     assert "scarce run 'my cells; rm -rf.h5ad' --config config.toml" in page.texts("pre")
+
+
+def test_every_step_is_told_with_its_numbers(page: Page) -> None:
+    told = " ".join(page.texts("li"))
+    for words in (
+        "Read: 721 cells and 32,738 genes from pbmc_10k_filtered.h5ad (AnnData (h5ad)).",
+        "19,021 genes seen in fewer than 3 cells; 700 cells and 13,717 genes were kept.",
+        "Chose genes: 2,000 of 13,717: the most variable ones",
+        "PCA: Computed with seeds 1, 2, 3 in 1.2 s.",
+        "Kept for this page: 700 of 700 cells; counts of 20 genes",
+    ):
+        assert words in told
+
+
+def test_works_to_cite_are_those_of_what_was_run(page: Page) -> None:
+    (text,) = [t for t in page.texts("pre") if "@article" in t]
+    cited = re.findall(r"@\w+\{([^,]+),", text)
+    assert {"scarce", "kobak2019art", "higgins2017beta", "tonolini2020vsc"} <= set(cited)
+    assert len(cited) == len(set(cited))
+    assert "zheng2017massively" not in cited
+    assert "version = {0.1.0}" in text
+    alone = citations(make_summary(n_cells=20, types=("one", "two"), titles={"pca": "PCA"}))
+    assert "higgins2017beta" not in alone
+    assert text.count("{") == text.count("}")
+
+
+def test_types_that_share_a_cluster_are_named() -> None:
+    summary = small(seeds=(1,))
+    clusters = np.where(np.arange(40) < 39, 0, 1)
+    cells = dataclasses.replace(summary.cells, kmeans={"bvae": clusters})
+    page = Page(render(dataclasses.replace(summary, cells=cells)))
+    assert any("Cluster 0 merges one and two." in text for text in page.texts("figcaption"))
+    apart = np.where(summary.cells.labels == "one", 0, 1)
+    cells = dataclasses.replace(summary.cells, kmeans={"bvae": apart})
+    page = Page(render(dataclasses.replace(summary, cells=cells)))
+    assert any("No cluster holds most cells of two" in text for text in page.texts("figcaption"))
+
+
+def test_active_latents_are_those_that_vary() -> None:
+    summary = small(seeds=(1,))
+    z = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 0.05, 0.0]
+    cells = dataclasses.replace(summary.cells, latents={"bvae": z})
+    (row,) = training_rows(dataclasses.replace(summary, cells=cells))
+    assert row.active == "1 of 3"
 
 
 def test_versions_and_digest_are_printed(page: Page, summary: RunSummary) -> None:

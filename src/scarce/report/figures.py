@@ -1,6 +1,7 @@
 """Every figure of a run, by the stem of the file it is kept in."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -42,19 +43,20 @@ def all_figures(summary: RunSummary, only: Collection[str] | None = None) -> dic
 
 def _figures(summary: RunSummary) -> dict[str, Callable[[], Figure]]:
     """Return how to draw each figure."""
-    cells, found = summary.cells, {}
+    cells = summary.cells
+    found: dict[str, Callable[[], Figure]] = {}
     for model in first_runs(summary):
         if model in cells.tsne2d:
-            found[f"map_{model}"] = lambda model=model: map_2d(summary, model)
+            found[f"map_{model}"] = partial(map_2d, summary, model)
         if model in cells.kmeans and model in cells.tsne2d:
-            found[f"kmeans_{model}"] = lambda model=model: kmeans_map(summary, model)
-            found[f"confusion_{model}"] = lambda model=model: confusion_map(summary, model)
+            found[f"kmeans_{model}"] = partial(kmeans_map, summary, model)
+            found[f"confusion_{model}"] = partial(confusion_map, summary, model)
         if model in cells.tsne3d:
-            found[f"map3d_{model}"] = lambda model=model: map_3d(summary, model)
-    if (dots := summary.dots) is not None:
-        found["markers"] = lambda: marker_dots(dots)
+            found[f"map3d_{model}"] = partial(map_3d, summary, model)
+    if summary.dots is not None:
+        found["markers"] = partial(marker_dots, summary.dots)
     if summary.scores:
-        found["scores"] = lambda: score_map(summary)
+        found["scores"] = partial(score_map, summary)
     if any(run.history for run in summary.runs):
-        found["loss"] = lambda: loss_curves(summary)
+        found["loss"] = partial(loss_curves, summary)
     return found

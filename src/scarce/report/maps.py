@@ -18,7 +18,17 @@ from scarce.report.palette import Style, styles
 from scarce.report.tables import first_runs
 from scarce.summary import RunSummary
 
-__all__ = ["drawn_cells", "kmeans_map", "map_2d", "map_3d"]
+__all__ = [
+    "cluster_styles",
+    "draw_borders",
+    "drawn_cells",
+    "frame_map",
+    "kmeans_map",
+    "map_2d",
+    "map_3d",
+    "mark_centroids",
+    "scatter",
+]
 
 _MOST_VECTORS = 5_000  # beyond this an SVG keeps its text but carries its points as an image
 
@@ -36,10 +46,10 @@ def map_2d(summary: RunSummary, model: str) -> Figure:
     points = summary.cells.tsne2d[model]
     figure = blank(5.6 + _legend_width(look), 0.6 + 5.2 * _steepness(points))
     axes = figure.add_subplot()
-    _frame_map(axes, points)
+    frame_map(axes, points)
     axes.set_title(_map_title(summary, model, "t-SNE map of"))
     kept = drawn_cells(summary)
-    _scatter(axes, points[kept], summary.cells.labels[kept], look)
+    scatter(axes, points[kept], summary.cells.labels[kept], look)
     _legend(figure, summary, look)
     settle(figure)
     _name_types(axes, points, summary.cells.labels, look)
@@ -60,13 +70,13 @@ def kmeans_map(summary: RunSummary, model: str) -> Figure:
     known.set_title(_map_title(summary, model, "known types of"))
     found.set_title(f"k-means of the same map, {len(centroids)} clusters")
     for axes in (known, found):
-        _frame_map(axes, points)
+        frame_map(axes, points)
     kept = drawn_cells(summary)
-    _scatter(known, points[kept], cells.labels[kept], look)
-    worn = _cluster_styles(cells.kmeans[model], cells.labels, look, len(centroids))
-    _scatter(found, points[kept], cells.kmeans[model][kept], worn)
-    _draw_borders(found, centroids)
-    _mark_centroids(found, centroids)
+    scatter(known, points[kept], cells.labels[kept], look)
+    worn = cluster_styles(cells.kmeans[model], cells.labels, look, len(centroids))
+    scatter(found, points[kept], cells.kmeans[model][kept], worn)
+    draw_borders(found, centroids)
+    mark_centroids(found, centroids)
     settle(figure)
     _name_types(known, points, cells.labels, look)
     return figure
@@ -85,7 +95,7 @@ def map_3d(summary: RunSummary, model: str) -> Figure:
         axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2", zlabel="t-SNE 3")
         for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
             axis.labelpad = -12
-        _scatter(axes, summary.cells.tsne3d[model][kept], summary.cells.labels[kept], look)
+        scatter(axes, summary.cells.tsne3d[model][kept], summary.cells.labels[kept], look)
     figure.suptitle(
         _map_title(summary, model, "3-D t-SNE map of"),
         x=0.01,
@@ -111,7 +121,7 @@ def _steepness(points: NDArray[np.float64]) -> float:
     return float(np.clip(height / width, 0.75, 1.2)) if width else 1.0
 
 
-def _frame_map(axes: Axes, points: NDArray[np.float64]) -> None:
+def frame_map(axes: Axes, points: NDArray[np.float64]) -> None:
     """Fix the window to all cells with a margin, so that panels of one map line up."""
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.04 * float((high - low).max()) or 1.0
@@ -126,7 +136,7 @@ def _frame_map(axes: Axes, points: NDArray[np.float64]) -> None:
     )
 
 
-def _scatter(
+def scatter(
     axes: Axes,
     points: NDArray[np.float64],
     groups: NDArray[np.int64] | NDArray[np.str_],
@@ -228,7 +238,7 @@ def _legend(figure: Figure, summary: RunSummary, look: dict[str, Style]) -> None
     figure.legend(handles, names, loc="outside right center", ncols=_legend_columns(look))
 
 
-def _cluster_styles(
+def cluster_styles(
     clusters: NDArray[np.int64],
     labels: NDArray[np.str_],
     look: dict[str, Style],
@@ -253,7 +263,7 @@ def _paler(colour: str, share: float) -> str:
     return to_hex((red, green, blue))
 
 
-def _draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
+def draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
     """Draw the lines on which two centroids are equally near."""
     if len(centroids) < 2:
         return
@@ -267,7 +277,8 @@ def _draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
         )
 
 
-def _mark_centroids(axes: Axes, centroids: NDArray[np.float64]) -> None:
+def mark_centroids(axes: Axes, centroids: NDArray[np.float64]) -> None:
+    """Draw a numbered cross at each centroid."""
     axes.scatter(
         centroids[:, 0], centroids[:, 1], 70, marker="X", color=INK, edgecolors=PAPER, zorder=4
     )

@@ -127,9 +127,10 @@ def _columns(
     arrays: _Arrays, values: NDArray[np.float64] | None, kept: NDArray[np.int64]
 ) -> list[dict[str, object]]:
     """Store each column in 255 steps between its smallest and its largest value."""
-    columns = [] if values is None else values[kept].T
+    if values is None:
+        return []
     found: list[dict[str, object]] = []
-    for column in columns:
+    for column in values[kept].T:
         low, high = float(column.min()), float(column.max())
         steps = np.round(255 * (column - low) / ((high - low) or 1.0))
         found.append({"values": arrays.add(steps, "u1"), "low": low, "high": high})

@@ -1,9 +1,9 @@
 """The page: one self-contained HTML file that opens without a network.
 
-The page is plain HTML with pictures; its script only adds the turnable 3-D map, and nothing
-is lost where it cannot run. Everything a user can name (cell types, barcodes, files) reaches
-the page through Jinja's escaping, and reaches the script as JSON in a data block. The content
-security policy names the two scripts by their digests, so no other one would run.
+The page is plain HTML with pictures; its script only adds the explorer of cells, and where it
+cannot run the pictures stay. Everything a user can name (cell types, barcodes, files) reaches the
+page through Jinja's escaping, and reaches the script packed in a data block. The content security
+policy names the script by its digest, so no other one would run.
 """
 
 import base64
@@ -18,7 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from scarce.report.account import citations, steps
 from scarce.report.canvas import to_webp
+from scarce.report.confusion import merges
 from scarce.report.figures import all_figures
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import styles
@@ -81,6 +83,9 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
             rows=score_rows(summary),
             best=best(score_rows(summary)),
             training=training_rows(summary),
+            steps=list(steps(summary)),
+            merges={model: merges(summary, model) for model in summary.cells.kmeans},
+            citations=citations(summary),
             settings=_settings(summary),
             command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
             config=toml(summary.config),
