@@ -32,30 +32,22 @@ const readCells = (header, array) => {
     ? ["gap", "count"].map((name) => [array(genes[`${name}s`]), array(genes[`${name}_ends`])])
     : null;
 
-  // Whole numbers as bytes: 255 means "255 and what follows".
-  const numbers = ([bytes, ends], gene, visit) => {
-    let value = 0;
-    let position = 0;
-    for (let i = ends[gene]; i < ends[gene + 1]; i++) {
-      value += bytes[i];
-      if (bytes[i] === 255) continue;
-      visit(value, position++);
-      value = 0;
-    }
-    return position;
-  };
-  const found = new Uint32Array(n);
-  // Calls visit(cell, normalised count) for every cell in which the gene was found.
+  // Calls visit(cell, count) for every cell in which the gene was found. Whole numbers are bytes,
+  // 255 meaning "255 and what follows": gaps between cells in one stream, counts in the other.
   const eachCell = (gene, visit) => {
-    let cell = 0;
-    numbers(streams[0], gene, (gap, position) => { found[position] = cell += gap; });
-    numbers(streams[1], gene, (count, position) => {
-      visit(found[position], (DEPTH * count) / totals[found[position]]);
-    });
+    const [[gaps, gapEnds], [counts, countEnds]] = streams;
+    let [cell, g, c] = [0, gapEnds[gene], countEnds[gene]];
+    while (g < gapEnds[gene + 1]) {
+      while (gaps[g] === 255) { cell += 255; g += 1; }
+      cell += gaps[g++];
+      let count = 0;
+      while (counts[c] === 255) { count += 255; c += 1; }
+      visit(cell, count + counts[c++]);
+    }
   };
   const expression = (gene) => {
     const values = new Float32Array(n);
-    eachCell(gene, (cell, count) => { values[cell] = Math.log1p(count); });
+    eachCell(gene, (cell, count) => { values[cell] = Math.log1p((DEPTH * count) / totals[cell]); });
     return values;
   };
 
@@ -64,24 +56,25 @@ const readCells = (header, array) => {
     const rows = [];
     if (streams === null || nMarked < 2 || nMarked > n - 2) return rows;
     const size = [n - nMarked, nMarked];
+    // Most counts are one or two, and a logarithm is dear.
+    const logs = [1, 2].map((count) => Float64Array.from(totals, (total) => Math.log1p((DEPTH * count) / total)));
+    const logOf = (cell, count) =>
+      (count <= 2 ? logs[count - 1][cell] : Math.log1p((DEPTH * count) / totals[cell]));
     for (let gene = 0; gene < genes.names.length; gene++) {
-      const sums = [0, 0];
-      const squares = [0, 0];
-      const counts = [0, 0];
-      const cells = [0, 0];
+      const [sums, squares, counts, cells] = [0, 1, 2, 3].map(() => new Float64Array(2));
       eachCell(gene, (cell, count) => {
         const side = marked[cell];
-        const value = Math.log1p(count);
+        const value = logOf(cell, count);
         sums[side] += value;
         squares[side] += value * value;
-        counts[side] += count;
+        counts[side] += (DEPTH * count) / totals[cell];
         cells[side] += 1;
       });
-      const mean = sums.map((sum, side) => sum / size[side]);
-      const error = squares.map((sum, side) =>
+      const mean = Array.from(sums, (sum, side) => sum / size[side]);
+      const error = Array.from(squares, (sum, side) =>
         Math.max(sum / size[side] - mean[side] ** 2, 0) / (size[side] - 1));
       const t = (mean[1] - mean[0]) / Math.sqrt(error[0] + error[1] || Infinity);
-      const [outside, inside] = counts.map((sum, side) => sum / size[side]);
+      const [outside, inside] = Array.from(counts, (sum, side) => sum / size[side]);
       rows.push({
         gene,
         t,

@@ -31,6 +31,11 @@ flat in float pixels;
 uniform float strength;
 out vec4 shown;
 void main() {
+  // Too small to have a shape.
+  if (pixels < 3.5) {
+    shown = vec4(ink, strength);
+    return;
+  }
   vec2 p = gl_PointCoord * 2.0 - 1.0;
   vec2 a = abs(p);
   float edge = length(p) - 0.82;
@@ -111,7 +116,7 @@ const cellMap = (holder, solid, told) => {
     const far = 5; // of the eye, where the map spans -1 to 1
     const [near, back] = [far - 1.8, far + 1.8];
     const [p, q] = [(back + near) / (back - near), (-2 * back * near) / (back - near)];
-    const lens = 0.98 * far * zoom;
+    const lens = 0.88 * far * zoom;
     const column = (k) => [
       wide * (lens * right[k] - x * toward[k]), high * (lens * above[k] - y * toward[k]),
       -p * toward[k], -toward[k],
