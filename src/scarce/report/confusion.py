@@ -39,11 +39,22 @@ def shares(
 
 
 def merges(summary: RunSummary, model: str) -> list[Merge]:
-    """Return the clusters of the 2-D map that hold more than half of each of several types."""
+    """Return the clusters of the 2-D map that hold several types.
+
+    A cluster holds its most common type, and every type that has more than half of its cells
+    there.
+    """
     types = list(summary.labels.counts)
     found = shares(summary.cells.labels, summary.cells.kmeans[model], types)
-    held = [tuple(types[i] for i in np.flatnonzero(column > _HALF)) for column in found.T]
-    return [Merge(cluster, names) for cluster, names in enumerate(held) if len(names) > 1]
+    counts = found * np.array(list(summary.labels.counts.values()))[:, None]
+    merged = []
+    for cluster, column in enumerate(found.T):
+        inside = counts[:, cluster]
+        held = (column > _HALF) | (np.arange(len(types)) == inside.argmax())
+        order = np.argsort(-inside, kind="stable")
+        if held.sum() > 1:
+            merged.append(Merge(cluster, tuple(types[i] for i in order if held[i])))
+    return merged
 
 
 @house_style()

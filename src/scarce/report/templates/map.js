@@ -47,7 +47,7 @@ void main() {
   float alpha = 1.0 - smoothstep(-soft, soft, edge);
   if (alpha < 0.2) discard;
   // A rim a little darker parts neighbours of one colour, where there is room for one.
-  float rim = pixels > 6.0 && kind != 4 ? smoothstep(-3.0 * soft, -soft, edge) : 0.0;
+  float rim = pixels > 9.0 && kind != 4 ? smoothstep(-3.0 * soft, -soft, edge) : 0.0;
   shown = vec4(mix(ink, ink * 0.55, rim * 0.6), alpha * strength);
 }`;
 
