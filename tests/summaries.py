@@ -2,11 +2,13 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix
 
 from scarce.summary import (
     Cells,
     DataSummary,
     Dots,
+    Expression,
     LabelSummary,
     Marker,
     ModelRun,
@@ -204,6 +206,7 @@ def _cells(
         solid[model] = _blobs(kind, 3, generator)
         seeds = flat[model][generator.choice(len(kind), len(types), replace=False)]
         clusters[model], middles[model] = _lloyd(flat[model], seeds)
+    # A generator of their own, so that the numbers above stay what they were.
     return Cells(
         barcodes=np.array([f"{barcode}{''.join(row)}-1" for row in letters]),
         labels=labels,
@@ -211,7 +214,39 @@ def _cells(
         tsne3d=solid,
         kmeans=clusters,
         centroids=middles,
+        **_details(kind, types, models, np.random.default_rng(8)),
     )
+
+
+def _details(
+    kind: NDArray[np.int64],
+    types: tuple[str, ...],
+    models: tuple[str, ...],
+    generator: np.random.Generator,
+) -> dict[str, object]:
+    """Return what the explorer colours by; the first genes are high in one type each."""
+    n_cells, n_types = len(kind), len(types)
+    expected = np.full((n_cells, n_types + 10), 0.4)
+    expected[np.arange(n_cells), kind] = 6
+    counts = csc_matrix(generator.poisson(expected).astype(np.int32))
+    counts.sort_indices()
+    codes = {
+        model: np.eye(n_types)[kind][:, :4] + generator.normal(0, 0.1, (n_cells, min(4, n_types)))
+        for model in models
+    }
+    return {
+        "leiden": dict.fromkeys(models, kind),
+        "latents": codes,
+        "inclusion": {m: generator.uniform(0, 1, codes[m].shape) for m in models if m == "bvsc"},
+        "quality": {
+            "counts": counts.toarray().sum(axis=1) + 500.0,
+            "genes": counts.getnnz(axis=1) + 300.0,
+            "mitochondrial %": generator.uniform(0, 5, n_cells),
+        },
+        "expression": Expression(
+            np.array([f"{name} gene" for name in types] + [f"GENE{i}" for i in range(10)]), counts
+        ),
+    }
 
 
 def _blobs(

@@ -59,6 +59,7 @@ def test_run_writes_everything_and_its_config_reproduces_it(cells: Path, tmp_pat
     first, second = tmp_path / "first", tmp_path / "second"
     assert run(cells, "--labels", "kind", "--out", first, *QUICK) == 0
     assert {p.name for p in first.iterdir()} == {
+        "cells.npz",
         "config.toml",
         "embeddings.h5ad",
         "figures",

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +22,10 @@ from PIL import Image
 from scarce.report import all_figures, maps, to_png, to_svg
 from scarce.report.canvas import to_webp
 from scarce.report.charts import loss_curves, score_map
+from scarce.report.confusion import confusion_map
 from scarce.report.dotplot import marker_dots
-from scarce.report.maps import drawn_cells, kmeans_map, map_2d, map_3d
-from scarce.report.palette import COLOURS, SHAPES, styles
+from scarce.report.maps import kmeans_map, map_2d, map_3d
+from scarce.report.palette import COLOURS, styles
 from scarce.summary import RunSummary
 from summaries import TITLES, make_summary
 
@@ -129,18 +131,10 @@ def test_fourteen_types_differ_in_colour_alone_for_every_eye(vision: str) -> Non
     assert min(np.linalg.norm(a - b) for a, b in combinations(colours, 2)) > 9.2
 
 
-def test_markers_are_those_every_font_has_in_plotly() -> None:
-    assert {shape.plotly for shape in SHAPES} == {
-        "circle",
-        "square",
-        "diamond",
-        "cross",
-        "circle-open",
-    }
-
-
 def test_every_model_has_its_three_maps(figures: dict[str, Figure]) -> None:
-    kinds = {f"{kind}_{model}" for kind in ("map", "kmeans", "map3d") for model in TITLES}
+    kinds = {
+        f"{kind}_{model}" for kind in ("map", "kmeans", "confusion", "map3d") for model in TITLES
+    }
     assert set(figures) == kinds | {"markers", "scores", "loss"}
 
 
@@ -286,6 +280,15 @@ def test_borders_are_equally_far_from_both_centroids() -> None:
     np.testing.assert_allclose(to_one, to_two, rtol=1e-6)
 
 
+def test_confusion_is_the_share_of_each_type_in_each_cluster(summary: RunSummary) -> None:
+    axes = confusion_map(summary, "bvae").axes[0]
+    order = [int(label.get_text()) for label in axes.get_xticklabels()]
+    cells = summary.cells
+    expected = pd.crosstab(cells.labels, cells.kmeans["bvae"], normalize="index")
+    shown = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(shown, expected.loc[list(summary.labels.counts), order])
+
+
 def test_centroids_are_marked_where_they_are(summary: RunSummary) -> None:
     found = kmeans_map(summary, "bvae").axes[1]
     np.testing.assert_array_equal(
@@ -339,22 +342,11 @@ def test_loss_curves_are_the_histories_of_every_seed(summary: RunSummary) -> Non
     assert drawn == {run.history[key] for run in runs for key in ("train", "held_out")}
 
 
-def test_only_so_many_cells_are_drawn_and_the_title_says_so(
-    monkeypatch: pytest.MonkeyPatch, summary: RunSummary
-) -> None:
-    monkeypatch.setattr(maps, "MOST_DRAWN", 100)
-    figure = map_2d(summary, "bvae")
+def test_only_the_cells_to_draw_are_drawn_and_the_title_says_so(summary: RunSummary) -> None:
+    cells = dataclasses.replace(summary.cells, drawn=np.arange(0, 700, 7))
+    figure = map_2d(dataclasses.replace(summary, cells=cells), "bvae")
     assert sum(len(group.get_offsets()) for group in figure.axes[0].collections) == 100
     assert any("100 of 700 cells" in text for text in texts(figure))
-
-
-def test_drawn_cells_are_all_or_a_fixed_subset() -> None:
-    np.testing.assert_array_equal(drawn_cells(5), np.arange(5))
-    subset = drawn_cells(250_000)
-    assert len(subset) == 100_000
-    assert (np.diff(subset) > 0).all()
-    assert subset[-1] > 240_000
-    np.testing.assert_array_equal(subset, drawn_cells(250_000))
 
 
 def test_any_name_can_be_drawn() -> None:

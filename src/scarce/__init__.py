@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scarce import pl
     from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
@@ -21,6 +22,7 @@ __all__ = [
     "TuneConfig",
     "__version__",
     "benchmark",
+    "pl",
     "tune",
 ]
 
@@ -28,6 +30,8 @@ _STUDIES = ("BenchmarkConfig", "TuneConfig", "benchmark", "tune")
 
 
 def __getattr__(name: str) -> object:
+    if name == "pl":
+        return import_module("scarce.pl")
     if name in __all__:
         room = "study" if name in _STUDIES else "estimators"
         return getattr(import_module(f"scarce.{room}"), name)

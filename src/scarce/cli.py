@@ -104,7 +104,27 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
     _add_benchmark(commands)
     _add_tune(commands)
+    _add_revisits(commands)
     return parser
+
+
+def _add_revisits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Commands for a run that was made before."""
+    for name, command, words in (
+        ("report", _report, "write the report of an earlier run anew"),
+        ("view", _view, "open the report of a run in the browser"),
+        ("figures", _figures, "write figures of a run for print: PNG of 300 dpi and SVG"),
+    ):
+        parser = commands.add_parser(name, help=words, description=f"{words.capitalize()}.")
+        parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder scarce run wrote")
+        parser.set_defaults(command=command)
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="LIST",
+        help="names such as map_bvae,scores or beginnings such as kmeans (default: all)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: RUN_DIR/figures)")
 
 
 def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -304,6 +324,26 @@ def _annotate(options: argparse.Namespace) -> None:
     if not options.quiet:
         _print_annotation(found)
         print(f"\nLabels: {options.output}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from scarce.revisit import render_again
+
+    print(f"Report: {render_again(options.run)}")
+
+
+def _view(options: argparse.Namespace) -> None:
+    from scarce.revisit import open_report
+
+    print(f"Report: {open_report(options.run)}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from scarce.revisit import draw_figures
+
+    only = [part.strip() for part in options.only.split(",") if part.strip()]
+    for path in draw_figures(options.run, options.out or options.run / "figures", only):
+        print(path)
 
 
 def _require_free(files: Sequence[Path], options: argparse.Namespace) -> None:

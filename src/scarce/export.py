@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas as pd
 import tomli_w
 
+from scarce import record
 from scarce.annotate import Annotation
 from scarce.config import RunConfig
 from scarce.data import write
 from scarce.pipeline import Result
-from scarce.report import all_figures, render, to_png, to_svg
+from scarce.report import all_figures, render
+from scarce.revisit import write_figures
 from scarce.summary import Marker, Naming, RunSummary, Stability
 
 __all__ = ["annotation_files", "export", "export_annotation"]
@@ -52,17 +54,12 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     figures = all_figures(summary)
     write.text(directory / "report.html", render(summary, figures))
     (directory / "figures").mkdir()
-    for name, figure in figures.items():
-        with write.atomic_path(directory / "figures" / f"{name}.png") as path:
-            path.write_bytes(to_png(figure, dpi=300))
-        with write.atomic_path(directory / "figures" / f"{name}.svg") as path:
-            path.write_bytes(to_svg(figure))
+    write_figures(figures, directory / "figures")
     for name, model in models.items():
         model.save(directory / "models" / name)
-    facts = {name: value for name, value in asdict(summary).items() if name != "cells"}
     adata.uns["scarce"] = {"label_source": summary.labels.source, "config": to_toml(config)}
     write.h5ad(directory / "embeddings.h5ad", adata)
-    write.json(directory / "summary.json", facts)
+    record.save(summary, directory)
 
 
 def export_annotation(found: Annotation, markers: Sequence[Marker], labels: Path) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scarce import __version__, check, layout, preprocess
+from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
 from scarce.config import RunConfig
 from scarce.data import read_labels
@@ -24,6 +24,7 @@ from scarce.summary import (
     Cells,
     DataSummary,
     LabelSummary,
+    Marker,
     ModelRun,
     Removed,
     RunSummary,
@@ -126,7 +127,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         ),
         runs=tuple(runs),
         scores=tuple(scores),
-        cells=_annotate(adata, cells, first, progress),
+        cells=_annotate(adata, cells, first, markers, progress),
         environment=environment(),
         warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca)),
         markers=markers,
@@ -180,28 +181,45 @@ def _describe(
     )
 
 
-def _annotate(adata: AnnData, cells: AnnData, first: dict[str, Trial], progress: Progress) -> Cells:
+def _annotate(
+    adata: AnnData,
+    cells: AnnData,
+    first: dict[str, Trial],
+    markers: tuple[Marker, ...],
+    progress: Progress,
+) -> Cells:
     """Store codes, maps and clusters of the first seed with the cells; return what is drawn."""
-    tsne3d = {}
+    tsne3d, leiden, inclusion = {}, {}, {}
     for model, done in first.items():
         with progress(f"{TITLES[model]}: 3-D map", 1):
             tsne3d[model] = layout.tsne(done.neighbourhood, 3, seed=done.run.seed)
+        leiden[model] = exhibit.leiden(done.spaces["latent"], seed=done.run.seed)
         adata.obsm[f"X_{model}"] = done.spaces["latent"]
         adata.obsm[f"X_tsne_{model}"] = done.spaces["tsne2d"]
         adata.obsm[f"X_tsne3d_{model}"] = tsne3d[model]
         if isinstance(done.estimator, BetaVSC):
-            adata.obsm[f"X_{model}_pip"] = done.estimator.inclusion_probabilities(cells)
+            inclusion[model] = done.estimator.inclusion_probabilities(cells)
+            adata.obsm[f"X_{model}_pip"] = inclusion[model]
         for space, found in done.clusters.items():
             names = pd.Index([str(k) for k in range(len(found.centroids))])
             clusters = pd.Categorical.from_codes(found.labels, names)
             adata.obs[f"kmeans_{space}_{model}"] = clusters
+        adata.obs[f"leiden_latent_{model}"] = pd.Categorical(leiden[model].astype(str))
+    labels = adata.obs["cell_type"].to_numpy(dtype=str)
+    drawn = exhibit.drawn_cells(labels)
     return Cells(
         barcodes=adata.obs_names.to_numpy(dtype=str),
-        labels=adata.obs["cell_type"].to_numpy(dtype=str),
+        labels=labels,
         tsne2d={model: np.asarray(t.spaces["tsne2d"], np.float64) for model, t in first.items()},
         tsne3d=tsne3d,
         kmeans={model: t.clusters["tsne2d"].labels for model, t in first.items()},
         centroids={model: t.clusters["tsne2d"].centroids for model, t in first.items()},
+        drawn=drawn,
+        leiden=leiden,
+        latents={model: np.asarray(t.spaces["latent"], np.float64) for model, t in first.items()},
+        inclusion={model: np.asarray(p, np.float64) for model, p in inclusion.items()},
+        quality=exhibit.quality(adata),
+        expression=exhibit.expression(adata, drawn, markers),
     )
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix
 
 __all__ = [
     "Cells",
     "DataSummary",
     "Dots",
+    "Expression",
     "LabelSummary",
     "Marker",
     "ModelRun",
@@ -176,6 +178,16 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Expression:
+    """Counts of the genes worth looking at, in the cells that are drawn."""
+
+    genes: NDArray[np.str_]
+    """Names, those to keep first where room is short; shape (n_genes,)."""
+    counts: csc_matrix
+    """Whole numbers, shape (n_drawn, n_genes), row indices sorted."""
+
+
+@dataclass(frozen=True)
 class Cells:
     """Per-cell results of the first seed, for drawing. All arrays share their first axis."""
 
@@ -190,6 +202,18 @@ class Cells:
     """Model name to k-means clusters of the 2-D map, 0-based, shape (n_cells,)."""
     centroids: dict[str, NDArray[np.float64]]
     """Model name to the (n_clusters, 2) centroids of those clusters."""
+    drawn: NDArray[np.int64] | None = None
+    """Sorted indices of the cells that figures show; None for all of them."""
+    leiden: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Model name to Leiden clusters of the latent space, 0-based, shape (n_cells,)."""
+    latents: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Model name to codes, shape (n_cells, n_latent)."""
+    inclusion: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Model name to the probability that a latent is not exactly zero, (n_cells, n_latent)."""
+    quality: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Name to a number per cell: ``counts``, ``genes``, ``mitochondrial %``."""
+    expression: Expression | None = None
+    """Of the cells in `drawn`; None where it was not kept."""
 
 
 @dataclass(frozen=True)

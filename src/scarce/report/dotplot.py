@@ -19,8 +19,10 @@ _LARGEST = 90.0
 def marker_dots(dots: Dots) -> Figure:
     """Draw the top marker genes of each group, a row for a group and a column for a gene."""
     n_groups, n_genes = dots.fraction.shape
-    widest = max(len(shown(name)) for name in dots.groups)
-    figure = blank(2.2 + 0.062 * widest + 0.2 * n_genes, 1.5 + 0.24 * n_groups)
+    widest, tallest = (
+        max(len(shown(name)) for name in names) for names in (dots.groups, dots.genes)
+    )
+    figure = blank(2.2 + 0.062 * widest + 0.2 * n_genes, 1.1 + 0.24 * n_groups + 0.062 * tallest)
     axes = figure.add_subplot()
     rows, columns = np.indices(dots.fraction.shape)
     image = axes.scatter(

@@ -18,20 +18,25 @@ from scarce.report.palette import Style, styles
 from scarce.report.tables import first_runs
 from scarce.summary import RunSummary
 
-__all__ = ["MOST_DRAWN", "drawn_cells", "kmeans_map", "map_2d", "map_3d"]
-
-MOST_DRAWN = 100_000
-"""Cells drawn at most. More points than this hide one another and slow a browser down."""
+__all__ = [
+    "cluster_styles",
+    "draw_borders",
+    "drawn_cells",
+    "frame_map",
+    "kmeans_map",
+    "map_2d",
+    "map_3d",
+    "mark_centroids",
+    "scatter",
+]
 
 _MOST_VECTORS = 5_000  # beyond this an SVG keeps its text but carries its points as an image
 
 
-def drawn_cells(n_cells: int) -> NDArray[np.int64]:
-    """Return the sorted indices of the cells to draw: all, or `MOST_DRAWN` taken at random."""
-    if n_cells <= MOST_DRAWN:
-        return np.arange(n_cells)
-    chosen = np.random.default_rng(0).choice(n_cells, MOST_DRAWN, replace=False)
-    return np.sort(chosen)
+def drawn_cells(summary: RunSummary) -> NDArray[np.int64]:
+    """Return the sorted indices of the cells to draw."""
+    drawn = summary.cells.drawn
+    return np.arange(len(summary.cells.labels)) if drawn is None else drawn
 
 
 @house_style()
@@ -41,9 +46,10 @@ def map_2d(summary: RunSummary, model: str) -> Figure:
     points = summary.cells.tsne2d[model]
     figure = blank(5.6 + _legend_width(look), 0.6 + 5.2 * _steepness(points))
     axes = figure.add_subplot()
-    _frame_map(axes, points)
+    frame_map(axes, points)
     axes.set_title(_map_title(summary, model, "t-SNE map of"))
-    _scatter(axes, points, summary.cells.labels, look)
+    kept = drawn_cells(summary)
+    scatter(axes, points[kept], summary.cells.labels[kept], look)
     _legend(figure, summary, look)
     settle(figure)
     _name_types(axes, points, summary.cells.labels, look)
@@ -64,12 +70,13 @@ def kmeans_map(summary: RunSummary, model: str) -> Figure:
     known.set_title(_map_title(summary, model, "known types of"))
     found.set_title(f"k-means of the same map, {len(centroids)} clusters")
     for axes in (known, found):
-        _frame_map(axes, points)
-    _scatter(known, points, cells.labels, look)
-    worn = _cluster_styles(cells.kmeans[model], cells.labels, look, len(centroids))
-    _scatter(found, points, cells.kmeans[model], worn)
-    _draw_borders(found, centroids)
-    _mark_centroids(found, centroids)
+        frame_map(axes, points)
+    kept = drawn_cells(summary)
+    scatter(known, points[kept], cells.labels[kept], look)
+    worn = cluster_styles(cells.kmeans[model], cells.labels, look, len(centroids))
+    scatter(found, points[kept], cells.kmeans[model][kept], worn)
+    draw_borders(found, centroids)
+    mark_centroids(found, centroids)
     settle(figure)
     _name_types(known, points, cells.labels, look)
     return figure
@@ -78,7 +85,7 @@ def kmeans_map(summary: RunSummary, model: str) -> Figure:
 @house_style()
 def map_3d(summary: RunSummary, model: str) -> Figure:
     """Draw the 3-D map of one model by cell type, from two sides a quarter turn apart."""
-    look = styles(summary.labels.counts)
+    look, kept = styles(summary.labels.counts), drawn_cells(summary)
     figure = blank(8.4 + _legend_width(look), 4.4)
     for position, azimuth in ((1, -60), (2, 30)):
         axes: Axes3D = figure.add_subplot(1, 2, position, projection="3d")
@@ -88,7 +95,7 @@ def map_3d(summary: RunSummary, model: str) -> Figure:
         axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2", zlabel="t-SNE 3")
         for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
             axis.labelpad = -12
-        _scatter(axes, summary.cells.tsne3d[model], summary.cells.labels, look)
+        scatter(axes, summary.cells.tsne3d[model][kept], summary.cells.labels[kept], look)
     figure.suptitle(
         _map_title(summary, model, "3-D t-SNE map of"),
         x=0.01,
@@ -103,7 +110,7 @@ def map_3d(summary: RunSummary, model: str) -> Figure:
 
 def _map_title(summary: RunSummary, model: str, what: str) -> str:
     run, n_cells = first_runs(summary)[model], len(summary.cells.labels)
-    n_drawn = len(drawn_cells(n_cells))
+    n_drawn = len(drawn_cells(summary))
     some = f"{n_drawn:,} of {n_cells:,} cells" if n_drawn < n_cells else f"{n_cells:,} cells"
     return f"{shown(run.title)}: {what} {some}, seed {run.seed}"
 
@@ -114,7 +121,7 @@ def _steepness(points: NDArray[np.float64]) -> float:
     return float(np.clip(height / width, 0.75, 1.2)) if width else 1.0
 
 
-def _frame_map(axes: Axes, points: NDArray[np.float64]) -> None:
+def frame_map(axes: Axes, points: NDArray[np.float64]) -> None:
     """Fix the window to all cells with a margin, so that panels of one map line up."""
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.04 * float((high - low).max()) or 1.0
@@ -129,15 +136,13 @@ def _frame_map(axes: Axes, points: NDArray[np.float64]) -> None:
     )
 
 
-def _scatter(
+def scatter(
     axes: Axes,
     points: NDArray[np.float64],
     groups: NDArray[np.int64] | NDArray[np.str_],
     look: Mapping[int, Style] | Mapping[str, Style],
 ) -> None:
     """Draw the cells of each group in its style; later groups lie on top."""
-    kept = drawn_cells(len(points))
-    points, groups = points[kept], groups[kept]
     size = float(np.clip(14_000 / len(points), 1.5, 16))
     outline = 0.15 if size > 5 else 0
     for key, style in look.items():
@@ -233,7 +238,7 @@ def _legend(figure: Figure, summary: RunSummary, look: dict[str, Style]) -> None
     figure.legend(handles, names, loc="outside right center", ncols=_legend_columns(look))
 
 
-def _cluster_styles(
+def cluster_styles(
     clusters: NDArray[np.int64],
     labels: NDArray[np.str_],
     look: dict[str, Style],
@@ -258,7 +263,7 @@ def _paler(colour: str, share: float) -> str:
     return to_hex((red, green, blue))
 
 
-def _draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
+def draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
     """Draw the lines on which two centroids are equally near."""
     if len(centroids) < 2:
         return
@@ -272,7 +277,8 @@ def _draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
         )
 
 
-def _mark_centroids(axes: Axes, centroids: NDArray[np.float64]) -> None:
+def mark_centroids(axes: Axes, centroids: NDArray[np.float64]) -> None:
+    """Draw a numbered cross at each centroid."""
     axes.scatter(
         centroids[:, 0], centroids[:, 1], 70, marker="X", color=INK, edgecolors=PAPER, zorder=4
     )

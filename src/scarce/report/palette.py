@@ -43,22 +43,21 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class Shape:
-    """One marker in the three languages it is drawn in."""
+    """One marker in the languages it is drawn in; on the page's maps it is known by its place."""
 
     matplotlib: str
-    plotly: str
     path: str
     """Outline in a 16 by 16 box, as the ``d`` of an SVG path."""
     filled: bool = True
 
 
-# plotly draws three-dimensional markers as letters of a font: these five are in every font.
+# The page's maps draw them in this order: see INSIDE in templates/map.js.
 SHAPES = (
-    Shape("o", "circle", "M8 2.5a5.5 5.5 0 1 1 0 11a5.5 5.5 0 1 1 0-11z"),
-    Shape("s", "square", "M3 3h10v10h-10z"),
-    Shape("D", "diamond", "M8 1.5l6.5 6.5l-6.5 6.5l-6.5-6.5z"),
-    Shape("P", "cross", "M5.8 2h4.4v3.8h3.8v4.4h-3.8v3.8h-4.4v-3.8h-3.8v-4.4h3.8z"),
-    Shape("o", "circle-open", "M8 3a5 5 0 1 1 0 10a5 5 0 1 1 0-10z", filled=False),
+    Shape("o", "M8 2.5a5.5 5.5 0 1 1 0 11a5.5 5.5 0 1 1 0-11z"),
+    Shape("s", "M3 3h10v10h-10z"),
+    Shape("D", "M8 1.5l6.5 6.5l-6.5 6.5l-6.5-6.5z"),
+    Shape("P", "M5.8 2h4.4v3.8h3.8v4.4h-3.8v3.8h-4.4v-3.8h-3.8v-4.4h3.8z"),
+    Shape("o", "M8 3a5 5 0 1 1 0 10a5 5 0 1 1 0-10z", filled=False),
 )
 
 

@@ -1,9 +1,9 @@
 """The page: one self-contained HTML file that opens without a network.
 
-The page is plain HTML with pictures; its script only adds the turnable 3-D map, and nothing
-is lost where it cannot run. Everything a user can name (cell types, barcodes, files) reaches
-the page through Jinja's escaping, and reaches the script as JSON in a data block. The content
-security policy names the two scripts by their digests, so no other one would run.
+The page is plain HTML with pictures; its script only adds the explorer of cells, and where it
+cannot run the pictures stay. Everything a user can name (cell types, barcodes, files) reaches the
+page through Jinja's escaping, and reaches the script packed in a data block. The content security
+policy names the script by its digest, so no other one would run.
 """
 
 import base64
@@ -13,18 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-import numpy as np
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
+from scarce.report.account import citations, steps
 from scarce.report.canvas import to_webp
+from scarce.report.confusion import merges
 from scarce.report.figures import all_figures
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import styles
+from scarce.report.payload import payload
 from scarce.report.tables import (
     BASELINE,
     METRICS,
@@ -38,6 +38,8 @@ from scarce.report.tables import (
 from scarce.summary import RunSummary
 
 __all__ = ["Picture", "environment", "page_text", "pictures", "read_asset", "render", "toml"]
+
+_SCRIPTS = ("cells.js", "paint.js", "map.js", "explorer.js")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
         A complete document. Equal summaries give equal strings: there is no clock and no
         random identifier in it.
     """
-    script, plotly = read_asset("report.js"), get_plotlyjs()
+    script = "\n".join(read_asset(name) for name in _SCRIPTS)
     page = (
         environment()
         .get_template("report.html")
@@ -74,21 +76,23 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
             models=first_runs(summary),
             pictures=pictures(all_figures(summary) if figures is None else figures),
             look=styles(summary.labels.counts),
-            n_drawn=len(drawn_cells(len(summary.cells.labels))),
+            n_drawn=len(drawn_cells(summary)),
             spaces=SPACES,
             metrics=METRICS,
             baseline=BASELINE,
             rows=score_rows(summary),
             best=best(score_rows(summary)),
             training=training_rows(summary),
+            steps=list(steps(summary)),
+            merges={model: merges(summary, model) for model in summary.cells.kmeans},
+            citations=citations(summary),
             settings=_settings(summary),
             command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
             config=toml(summary.config),
-            turnable=_turnable(summary),
+            cells=payload(summary),
             css=Markup(read_asset("report.css")),
             script=Markup(script),
-            plotly=Markup(plotly),
-            digests=f"{_digest(plotly)} {_digest(script)}",
+            digests=_digest(script),
         )
     )
     return page_text(page)
@@ -122,38 +126,6 @@ def pictures(figures: dict[str, Figure]) -> dict[str, Picture]:
         encoded = base64.b64encode(to_webp(figure)).decode("ascii")
         drawn[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
     return drawn
-
-
-def _turnable(summary: RunSummary) -> dict[str, object]:
-    """Return what the page's script needs to draw the 3-D maps; empty when there are none."""
-    cells = summary.cells
-    if not cells.tsne3d:
-        return {}
-    look, kept = styles(summary.labels.counts), drawn_cells(len(cells.labels))
-    position = {label: i for i, label in enumerate(look)}
-    return {
-        "types": [
-            {"name": label, "colour": style.colour, "symbol": style.shape.plotly}
-            for label, style in look.items()
-        ],
-        "type_of": [position[label] for label in cells.labels[kept].tolist()],
-        "barcodes": cells.barcodes[kept].tolist(),
-        "maps": [
-            {
-                "title": run.title,
-                "points": _rounded(cells.tsne3d[model][kept]).T.tolist(),
-                "clusters": cells.kmeans[model][kept].tolist() if model in cells.kmeans else [],
-            }
-            for model, run in first_runs(summary).items()
-            if model in cells.tsne3d
-        ],
-    }
-
-
-def _rounded(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to three digits after the leading one of the largest coordinate."""
-    largest = float(np.abs(points).max()) or 1.0
-    return np.round(points, 3 - int(np.floor(np.log10(largest))))
 
 
 def _settings(summary: RunSummary) -> dict[str, list[object]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scarce.summary import ModelRun, RunSummary, Score
 
@@ -21,6 +22,8 @@ __all__ = [
 ]
 
 BASELINE = "pca"
+_ACTIVE = 0.01
+"""Variance over cells above which a latent is active: Burda, Grosse & Salakhutdinov (2016)."""
 METRICS = {
     "nmi": "NMI",
     "ari": "ARI",
@@ -58,6 +61,8 @@ class TrainingRow:
     epochs: str
     n_parameters: int
     path: str
+    active: str
+    """How many latents of the first fit vary over cells, of how many; empty where not known."""
     held_out: float
     """Lowest held-out loss per cell, mean over seeds; not a number where none was measured."""
 
@@ -100,7 +105,9 @@ def best(rows: list[ScoreRow]) -> frozenset[tuple[str, str, str]]:
 def training_rows(summary: RunSummary) -> list[TrainingRow]:
     """Return one row per model, in the order in which the models were run."""
     return [
-        _training_row([run for run in summary.runs if run.model == model])
+        _training_row(
+            [run for run in summary.runs if run.model == model], summary.cells.latents.get(model)
+        )
         for model in first_runs(summary)
     ]
 
@@ -124,7 +131,7 @@ def _score_row(title: str, scores: list[Score]) -> ScoreRow:
     )
 
 
-def _training_row(runs: list[ModelRun]) -> TrainingRow:
+def _training_row(runs: list[ModelRun], z: NDArray[np.float64] | None) -> TrainingRow:
     lowest = [np.min(run.history["held_out"]) for run in runs if run.history.get("held_out")]
     return TrainingRow(
         model=runs[0].model,
@@ -134,6 +141,7 @@ def _training_row(runs: list[ModelRun]) -> TrainingRow:
         epochs=_extent(run.epochs for run in runs),
         n_parameters=runs[0].n_parameters,
         path=runs[0].path,
+        active="" if z is None else f"{int((z.var(axis=0) > _ACTIVE).sum())} of {z.shape[1]}",
         held_out=float(np.mean(lowest)) if lowest else np.nan,
     )
 

@@ -1,0 +1,142 @@
+"""Figures of a run's cells on axes of one's own, as scanpy draws its figures.
+
+Each function takes the AnnData that `scarce.pipeline.run` returns, or that ``embeddings.h5ad``
+holds, and returns the axes. Colours and shapes of types are those of the report.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from numpy.typing import NDArray
+
+from scarce import check
+from scarce.errors import InputError
+from scarce.report.canvas import house_style
+from scarce.report.confusion import draw_confusion, shares
+from scarce.report.maps import cluster_styles, draw_borders, frame_map, mark_centroids, scatter
+from scarce.report.palette import styles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["confusion", "kmeans", "tsne"]
+
+
+@house_style()
+def tsne(adata: AnnData, model: str, *, color: str = "cell_type", ax: Axes | None = None) -> Axes:
+    """Draw the 2-D map of a model.
+
+    Parameters
+    ----------
+    adata
+        Cells of a run.
+    model
+        ``pca``, ``dae``, ``bvae`` or ``bvsc``.
+    color
+        Column of ``obs``, or a gene: groups in the report's colours and shapes, numbers and
+        log-normalised expression from pale to dark.
+    ax
+        Where to draw; on a new figure if None.
+
+    Raises
+    ------
+    InputError
+        If the run has no such model, or the cells no such column or gene.
+    """
+    points = _map_of(adata, model)
+    ax = _axes(ax)
+    frame_map(ax, points)
+    values = _values(adata, color)
+    if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object:
+        names = values.astype(str)
+        look = styles(names.value_counts().index)
+        scatter(ax, points, names.to_numpy(dtype=str), look)
+        for points_of_type, name in zip(ax.collections, look, strict=True):
+            points_of_type.set_label(name)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        drawn = _graded(ax, points, values.to_numpy(dtype=np.float64))
+        ax.get_figure(root=True).colorbar(drawn, ax=ax, label=color)  # type: ignore[union-attr]
+    ax.set_title(f"{model}: {color}")
+    return ax
+
+
+@house_style()
+def kmeans(adata: AnnData, model: str, *, ax: Axes | None = None) -> Axes:
+    """Draw k-means clusters of the 2-D map, with borders and numbered centroids.
+
+    A cluster wears the colour and shape of its most common type, as in the report.
+    """
+    points, clusters = _map_of(adata, model), _clusters(adata, model)
+    labels = adata.obs["cell_type"].to_numpy(dtype=str)
+    look = styles(adata.obs["cell_type"].value_counts().index)
+    centroids = np.array([points[clusters == k].mean(axis=0) for k in range(clusters.max() + 1)])
+    ax = _axes(ax)
+    frame_map(ax, points)
+    scatter(ax, points, clusters, cluster_styles(clusters, labels, look, len(centroids)))
+    draw_borders(ax, centroids)
+    mark_centroids(ax, centroids)
+    ax.set_title(f"{model}: k-means of the map")
+    return ax
+
+
+@house_style()
+def confusion(adata: AnnData, model: str, *, ax: Axes | None = None) -> Axes:
+    """Draw in which k-means clusters of the 2-D map the cells of each type lie."""
+    types = [str(name) for name in adata.obs["cell_type"].value_counts().index]
+    found = shares(adata.obs["cell_type"].to_numpy(dtype=str), _clusters(adata, model), types)
+    ax = _axes(ax)
+    draw_confusion(ax, found, types)
+    ax.set_title(f"{model}: share of each type in each cluster, %")
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    figure: Figure = plt.figure(figsize=(5.6, 4.8))
+    return figure.add_subplot()
+
+
+def _map_of(adata: AnnData, model: str) -> NDArray[np.float64]:
+    models = [key.removeprefix("X_tsne_") for key in adata.obsm if key.startswith("X_tsne_")]
+    check.one_of("model", model, models)
+    return np.asarray(adata.obsm[f"X_tsne_{model}"], dtype=np.float64)
+
+
+def _clusters(adata: AnnData, model: str) -> NDArray[np.int64]:
+    _map_of(adata, model)
+    return np.asarray(adata.obs[f"kmeans_tsne2d_{model}"].astype(str), dtype=np.int64)
+
+
+def _values(adata: AnnData, color: str) -> pd.Series:
+    if color in adata.obs:
+        return pd.Series(adata.obs[color])
+    if color in adata.var_names:
+        return pd.Series(adata.obs_vector(color))
+    raise InputError(
+        f"color must be a column of obs or a gene; found neither for {color!r}. "
+        f"Columns: {', '.join(map(repr, adata.obs))}."
+    )
+
+
+def _graded(ax: Axes, points: NDArray[np.float64], values: NDArray[np.float64]) -> PathCollection:
+    """Draw cells from pale to dark, the highest values on top."""
+    order = np.argsort(values, kind="stable")
+    size = float(np.clip(14_000 / len(points), 1.5, 16))
+    return ax.scatter(
+        points[order, 0],
+        points[order, 1],
+        s=size,
+        c=values[order],
+        cmap="Blues",
+        linewidths=0.15,
+        edgecolors="#6b737c",
+        rasterized=len(points) > 5_000,
+    )

@@ -1,0 +1,86 @@
+"""Figures on one's own axes, in the colours of the report."""
+
+import anndata as ad
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from scarce import pl
+from scarce.errors import InputError
+from scarce.report.palette import COLOURS
+
+
+@pytest.fixture(scope="module")
+def adata() -> ad.AnnData:
+    generator = np.random.default_rng(0)
+    kinds = np.repeat(["big", "small"], [40, 20])
+    points = np.where(kinds == "big", -5.0, 5.0)[:, None] + generator.normal(size=(60, 2))
+    obs = pd.DataFrame(
+        {
+            "cell_type": pd.Categorical(kinds),
+            "n_counts": generator.uniform(100, 200, 60),
+            "kmeans_tsne2d_bvae": pd.Categorical(np.where(kinds == "big", "0", "1")),
+        },
+        index=[f"c{i}" for i in range(60)],
+    )
+    var = pd.DataFrame(index=["CD3E", "NKG7"])
+    x = generator.uniform(0, 4, (60, 2))
+    return ad.AnnData(x, obs=obs, var=var, obsm={"X_tsne_bvae": points})
+
+
+def test_types_are_drawn_on_the_given_axes_in_the_colours_of_the_report(
+    adata: ad.AnnData,
+) -> None:
+    axes = Figure().add_subplot()
+    assert pl.tsne(adata, "bvae", ax=axes) is axes
+    colours = [to_hex(group.get_facecolor()[0]) for group in axes.collections]
+    assert colours == [COLOURS[0].lower(), COLOURS[1].lower()]
+    assert [len(group.get_offsets()) for group in axes.collections] == [40, 20]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["big", "small"]
+
+
+@pytest.mark.parametrize("color", ["CD3E", "n_counts"])
+def test_numbers_are_drawn_from_pale_to_dark_the_highest_on_top(
+    adata: ad.AnnData, color: str
+) -> None:
+    axes = pl.tsne(adata, "bvae", color=color, ax=Figure().add_subplot())
+    (drawn,) = axes.collections
+    values = adata.obs_vector(color)
+    np.testing.assert_allclose(np.asarray(drawn.get_array()), np.sort(values))
+    np.testing.assert_allclose(
+        np.asarray(drawn.get_offsets())[-1], adata.obsm["X_tsne_bvae"][np.argmax(values)]
+    )
+
+
+def test_clusters_wear_their_commonest_type_and_centroids_are_means(adata: ad.AnnData) -> None:
+    axes = pl.kmeans(adata, "bvae", ax=Figure().add_subplot())
+    first, second = axes.collections[:2]
+    assert to_hex(first.get_facecolor()[0]) == COLOURS[0].lower()
+    assert to_hex(second.get_facecolor()[0]) == COLOURS[1].lower()
+    points = adata.obsm["X_tsne_bvae"]
+    expected = [points[:40].mean(axis=0), points[40:].mean(axis=0)]
+    np.testing.assert_allclose(np.asarray(axes.collections[-1].get_offsets()), expected)
+
+
+def test_confusion_shows_the_share_of_each_type(adata: ad.AnnData) -> None:
+    axes = pl.confusion(adata, "bvae", ax=Figure().add_subplot())
+    np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), np.eye(2))
+
+
+def test_without_axes_a_figure_is_made(adata: ad.AnnData) -> None:
+    with mpl.rc_context({"backend": "agg"}):
+        import matplotlib.pyplot as plt
+
+        axes = pl.confusion(adata, "bvae")
+        assert axes.get_figure() in [plt.figure(number) for number in plt.get_fignums()]
+        plt.close("all")
+
+
+def test_what_the_cells_do_not_have_is_named(adata: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="model must be one of 'bvae'; found 'dae'"):
+        pl.tsne(adata, "dae")
+    with pytest.raises(InputError, match="column of obs or a gene; found neither for 'CD4'"):
+        pl.tsne(adata, "bvae", color="CD4")
