@@ -1,5 +1,7 @@
 """A run that never happened, complete in every field, for the tests of the report."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
@@ -271,3 +273,25 @@ def _lloyd(
             ]
         )
     return nearest, centroids
+
+
+def many_cells(n_cells: int, n_genes: int) -> RunSummary:
+    """Return a summary without figures, of so many cells and genes a tenth of them has."""
+    generator = np.random.default_rng(3)
+    summary = make_summary(n_cells=n_cells, titles={"bvae": "β-VAE"}, seeds=(1,))
+    nnz = n_cells // 10
+    rows = [np.sort(generator.choice(n_cells, nnz, replace=False)) for _ in range(n_genes)]
+    counts = csc_matrix(
+        (
+            generator.integers(1, 4, nnz * n_genes).astype(np.int32),
+            np.concatenate(rows),
+            np.arange(n_genes + 1) * nnz,
+        ),
+        shape=(n_cells, n_genes),
+    )
+    kept = summary.cells.expression
+    assert kept is not None
+    names = np.array([f"GENE{i}" for i in range(n_genes)])
+    expression = replace(kept, genes=names, counts=counts)
+    cells = replace(summary.cells, expression=expression)
+    return replace(summary, cells=cells, scores=())

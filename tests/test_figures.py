@@ -22,7 +22,7 @@ from PIL import Image
 from scarce.report import all_figures, maps, to_png, to_svg
 from scarce.report.canvas import to_webp
 from scarce.report.charts import loss_curves, score_map
-from scarce.report.confusion import confusion_map
+from scarce.report.confusion import Merge, confusion_map, merges
 from scarce.report.dotplot import marker_dots
 from scarce.report.maps import kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, styles
@@ -287,6 +287,16 @@ def test_confusion_is_the_share_of_each_type_in_each_cluster(summary: RunSummary
     expected = pd.crosstab(cells.labels, cells.kmeans["bvae"], normalize="index")
     shown = np.asarray(axes.images[0].get_array())
     np.testing.assert_allclose(shown, expected.loc[list(summary.labels.counts), order])
+
+
+def test_a_small_type_in_a_cluster_of_a_large_one_that_was_split_is_merged() -> None:
+    summary = make_summary(n_cells=40, types=("one", "two"), titles={"bvae": "β-VAE"})
+    labels = np.repeat(["large", "small"], [36, 4])
+    clusters = np.repeat([0, 1, 1], [20, 16, 4])
+    cells = dataclasses.replace(summary.cells, labels=labels, kmeans={"bvae": clusters})
+    counts = dataclasses.replace(summary.labels, counts={"large": 36, "small": 4})
+    found = merges(dataclasses.replace(summary, cells=cells, labels=counts), "bvae")
+    assert found == [Merge(1, ("large", "small"))]
 
 
 def test_centroids_are_marked_where_they_are(summary: RunSummary) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from scarce.report import render
 from scarce.report.account import citations
-from scarce.report.confusion import Merge, merges
 from scarce.report.payload import payload
 from scarce.report.render import _duration
 from scarce.report.tables import best, score_rows, training_rows
@@ -389,16 +388,6 @@ def test_types_that_share_a_cluster_are_named() -> None:
     cells = dataclasses.replace(summary.cells, kmeans={"bvae": apart})
     page = Page(render(dataclasses.replace(summary, cells=cells)))
     assert any("No cluster holds most cells of two" in text for text in page.texts("figcaption"))
-
-
-def test_a_small_type_in_a_cluster_of_a_large_one_that_was_split_is_merged() -> None:
-    summary = small(seeds=(1,))
-    labels = np.repeat(["large", "small"], [36, 4])
-    clusters = np.repeat([0, 1, 1], [20, 16, 4])
-    cells = dataclasses.replace(summary.cells, labels=labels, kmeans={"bvae": clusters})
-    counts = dataclasses.replace(summary.labels, counts={"large": 36, "small": 4})
-    found = merges(dataclasses.replace(summary, cells=cells, labels=counts), "bvae")
-    assert found == [Merge(1, ("large", "small"))]
 
 
 def test_active_latents_are_those_that_vary() -> None:

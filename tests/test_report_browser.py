@@ -1,7 +1,6 @@
 """The page works in a browser: linked maps, selections, and still pictures where it cannot."""
 
 import csv
-import dataclasses
 import io
 import os
 import shutil
@@ -12,12 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix
 
 from scarce.report import render
 from scarce.report.palette import COLOURS
 from scarce.summary import RunSummary
-from summaries import make_summary
+from summaries import make_summary, many_cells
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -471,28 +469,6 @@ def test_without_webgl_still_pictures_are_shown_and_explained(
     assert not reader.sees("#flat")
     assert reader.errors == []
     browser.close()
-
-
-def many_cells(n_cells: int, n_genes: int) -> RunSummary:
-    """Return a summary without figures, of so many cells and genes a tenth of them has."""
-    generator = np.random.default_rng(3)
-    summary = make_summary(n_cells=n_cells, titles={"bvae": "β-VAE"}, seeds=(1,))
-    nnz = n_cells // 10
-    rows = [np.sort(generator.choice(n_cells, nnz, replace=False)) for _ in range(n_genes)]
-    counts = csc_matrix(
-        (
-            generator.integers(1, 4, nnz * n_genes).astype(np.int32),
-            np.concatenate(rows),
-            np.arange(n_genes + 1) * nnz,
-        ),
-        shape=(n_cells, n_genes),
-    )
-    kept = summary.cells.expression
-    assert kept is not None
-    names = np.array([f"GENE{i}" for i in range(n_genes)])
-    expression = dataclasses.replace(kept, genes=names, counts=counts)
-    cells = dataclasses.replace(summary.cells, expression=expression)
-    return dataclasses.replace(summary, cells=cells, scores=())
 
 
 @pytest.mark.parametrize(
