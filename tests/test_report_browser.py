@@ -256,8 +256,7 @@ def test_inclusion_probabilities_are_offered_where_there_are_any(reader: Reader)
         offered[title] = reader.page.locator("#colour option[value^=inclusion]").count()
     assert offered == {"β-VAE": 0, "β-VSC": 4}
     reader.page.select_option("#colour", "inclusion 1")
-    assert reader.page.inner_text("#ramp-low") == "0"
-    assert reader.page.inner_text("#ramp-high") == "1"
+    assert [reader.page.inner_text(f"#ramp-{end}") for end in ("low", "high")] == ["0", "1"]
 
 
 def test_a_gene_is_found_by_its_beginning_and_coloured_by(
