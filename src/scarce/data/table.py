@@ -95,6 +95,11 @@ def _parse(path: Path) -> tuple[list[str], list[str], csr_matrix]:
         values.append(np.array(numbers))
         columns.append(np.array(positions, np.int32) - 1)
         starts.append(starts[-1] + len(positions))
+    if not rows:
+        raise InputError(
+            f"a table of counts must have a line for each cell or gene; found only the first line "
+            f"in {path.name}."
+        )
     _require_names(rows, header, path.name)
     arrays = np.concatenate(values), np.concatenate(columns), np.array(starts)
     return rows, header[1:], csr_matrix(arrays, shape=(len(rows), len(header) - 1))
