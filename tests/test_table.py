@@ -110,7 +110,13 @@ def test_totals_decide_where_names_say_nothing(transpose: bool, tmp_path: Path) 
             ),
         ),
         (",CD3E,LYZ\na,1,2\n", "counts must have at least 2 cells; found 1."),
-        (",CD3E,LYZ\n", "found only the first line"),
+        (
+            ",CD3E,LYZ\n",
+            (
+                "a table of counts must have a line for each cell or gene; found only the first "
+                "line in a.csv."
+            ),
+        ),
     ],
 )
 def test_tables_that_are_no_counts_are_refused(content: str, message: str, tmp_path: Path) -> None:
