@@ -47,6 +47,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"scarce {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    _add_run(commands)
+    _add_annotate(commands)
+
+    info = commands.add_parser(
+        "info",
+        help="what a file holds and what a run would do; trains nothing",
+        description="Read the data and say what a run with these options would do.",
+    )
+    _add_data(info)
+    _add_options(info)
+    info.set_defaults(command=_info)
+    _add_benchmark(commands)
+    _add_tune(commands)
+    _add_revisits(commands)
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """From counts to a report."""
     run = commands.add_parser(
         "run",
         help="from raw counts to trained models, maps, scores and a report",
@@ -61,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="print errors only")
     run.set_defaults(command=_run)
 
+
+def _add_annotate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Labels for cells without."""
     annotate = commands.add_parser(
         "annotate",
         help="reference clusters with names from marker genes, for data without labels",
@@ -93,19 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     annotate.add_argument("--force", action="store_true", help="replace files that exist")
     annotate.add_argument("--quiet", action="store_true", help="print errors only")
     annotate.set_defaults(command=_annotate, config=None)
-
-    info = commands.add_parser(
-        "info",
-        help="what a file holds and what a run would do; trains nothing",
-        description="Read the data and say what a run with these options would do.",
-    )
-    _add_data(info)
-    _add_options(info)
-    info.set_defaults(command=_info)
-    _add_benchmark(commands)
-    _add_tune(commands)
-    _add_revisits(commands)
-    return parser
 
 
 def _add_revisits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

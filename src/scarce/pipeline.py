@@ -81,17 +81,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         adata.obs["reference_cluster"] = pd.Categorical(made.clusters.astype(str))
         labels, note = made.cell_types, note or made.note
     source["notes"] = [*source["notes"], *filter(None, [note])]
-    counts = labels.value_counts()
-    if made and len(counts) < 2:
-        raise InputError(
-            f"cells without labels must fall into at least two groups; found one of {len(labels)} "
-            "cells. Pass --labels."
-        )
-    if not 2 <= len(counts) < len(labels):
-        raise InputError(
-            f"labels must name at least two types and fewer types than cells; found {len(counts)} "
-            f"for {len(labels)} cells, the first {counts.index[0]!r}. Pass another column or file."
-        )
+    counts = _type_counts(labels, made=made is not None)
     adata.obs["cell_type"] = pd.Categorical(labels, categories=list(counts.index))
 
     cells = adata[:, adata.var["highly_variable"].to_numpy()].copy()
@@ -162,6 +152,22 @@ def reference(
     kept, _ = _filter(adata, config.resolve(), dict(adata.uns["scarce"]["source"]))
     preprocess.normalise(kept)
     return kept, annotate(kept, markers=markers, resolution=resolution, seed=config.seed)
+
+
+def _type_counts(labels: pd.Series, *, made: bool) -> pd.Series:
+    """Count the cells of each type, largest first, or say why these labels cannot be scored."""
+    counts = labels.value_counts()
+    if made and len(counts) < 2:
+        raise InputError(
+            f"cells without labels must fall into at least two groups; found one of {len(labels)} "
+            "cells. Pass --labels."
+        )
+    if not 2 <= len(counts) < len(labels):
+        raise InputError(
+            f"labels must name at least two types and fewer types than cells; found {len(counts)} "
+            f"for {len(labels)} cells, the first {counts.index[0]!r}. Pass another column or file."
+        )
+    return counts
 
 
 def _describe(
