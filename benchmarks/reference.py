@@ -11,33 +11,30 @@ import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from scarce.models.parts import Net
+from scarce.models.parts import Body, Net
 from scarce.presets import PRESETS, build
+from scarce.sparse.batches import Batch
 
-__all__ = ["DenseCells", "PlainEnds", "adam", "paper_model", "plain", "step"]
+__all__ = ["DenseCells", "adam", "paper_model", "plain", "step"]
 
 _RESIDENT = 1e9
 """Bytes up to which all cells are kept dense; above it each batch is made dense on its own."""
 
 
-class PlainEnds(nn.Module):
-    """First and last layer in place of `scarce.models.parts.GeneLayers`."""
+class PlainFirst(nn.Linear):
+    """First layer, in place of `scarce.models.parts.GeneProduct`."""
 
-    def __init__(self, n_genes: int, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.input, self.output = nn.Linear(n_genes, n_in), nn.Linear(n_out, n_genes)
 
-    def first(self, x: Tensor) -> Tensor:
-        """Return the encoder's first pre-activation."""
-        return self.input(x)
+class PlainSquaredError(nn.Linear):
+    """Last layer and its loss, in place of `scarce.likelihoods.SquaredError`."""
 
-    def last(self, h: Tensor) -> Tensor:
-        """Return the decoder's output."""
-        return self.output(h)
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what the encoder reads."""
+        return x
 
-    def squared_error(self, x: Tensor, h: Tensor, weight: None) -> Tensor:  # noqa: ARG002
-        """Return the squared error of the decoder's output."""
-        return F.mse_loss(self.output(h), x, reduction="sum")
+    def loss(self, x: Tensor, h: Tensor) -> Tensor:
+        """Return the squared error per cell."""
+        return F.mse_loss(self(h), x, reduction="sum") / len(x)
 
 
 class DenseCells:
@@ -49,33 +46,36 @@ class DenseCells:
         resident = x.shape[0] * x.shape[1] * 4 <= _RESIDENT
         self.dense = torch.from_numpy(x.toarray()) if resident else None
 
-    def epoch(self) -> Iterator[Tensor]:
+    def epoch(self) -> Iterator[Batch]:
         """Yield every cell once."""
         order = torch.randperm(self.x.shape[0])
         for rows in torch.tensor_split(order, self.n_batches):
             if self.dense is None:
-                yield torch.from_numpy(self.x[rows.numpy()].toarray())
+                x = torch.from_numpy(self.x[rows.numpy()].toarray())
             else:
-                yield self.dense[rows]
+                x = self.dense[rows]
+            yield Batch(x, torch.empty(len(rows), 0))
 
 
 def paper_model(name: str, n_genes: int, seed: int = 0) -> Net:
     """The report's model, untrained."""
     torch.manual_seed(seed)
-    return build(name, PRESETS["paper"], seed=seed)._build(n_genes)  # noqa: SLF001
+    model = build(name, PRESETS["paper"], seed=seed)
+    return model._build(Body(n_genes, model.n_latent, model.network))  # noqa: SLF001
 
 
 def plain(module: Net) -> Net:
     """Put plain linear layers, started from the same weights, next to the genes."""
-    ends = module.body.ends
-    (n_genes, n_in), n_out = ends.weight_in.shape, ends.weight_out.shape[1] - 1
-    linear = PlainEnds(n_genes, n_in, n_out)
+    body = module.body
+    weight_in, weight_out = body.first.weight, body.likelihood.weight
+    first = PlainFirst(*weight_in.shape)
+    last = PlainSquaredError(weight_out.shape[1] - 1, len(weight_out))
     with torch.no_grad():
-        linear.input.weight.copy_(ends.weight_in.T)
-        linear.input.bias.copy_(ends.bias_in)
-        linear.output.weight.copy_(ends.weight_out[:, :-1])
-        linear.output.bias.copy_(ends.weight_out[:, -1])
-    module.body.ends = linear
+        first.weight.copy_(weight_in.T)
+        first.bias.copy_(body.first.bias)
+        last.weight.copy_(weight_out[:, :-1])
+        last.bias.copy_(weight_out[:, -1])
+    body.first, body.likelihood = first, last
     return module
 
 
@@ -87,12 +87,12 @@ def adam(module: Net) -> torch.optim.Optimizer:
 def step(
     module: Net,
     optimiser: torch.optim.Optimizer,
-    x: object,
+    batch: Batch,
     generator: torch.Generator,
     progress: float = 0.5,
 ) -> Tensor:
     """One training step; returns the loss."""
-    loss = module.loss(x, progress=progress, generator=generator).total
+    loss = module.loss(batch, progress=progress, generator=generator).total
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

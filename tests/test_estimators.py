@@ -18,6 +18,7 @@ from scarce import BetaVAE, BetaVSC, DeepAutoencoder
 from scarce.errors import InputError
 from scarce.estimators import Estimator
 from scarce.models.parts import Network
+from scarce.sparse.batches import Batch
 from scarce.train import TrainConfig
 
 QUICK = TrainConfig(epochs=4, batch_size=16)
@@ -231,12 +232,13 @@ def test_scaled_model_is_that_of_dense_z_scores(leaf: type[Estimator], adata: ad
     x = adata.X.toarray().astype(np.float64)
     z_scores = np.minimum((x - x.mean(0)) / x.std(0, ddof=1), 10)
     module = model.module_.double()
-    sparse = next(
-        model._server(adata.X.astype(np.float64), 50, "sparse")(dtype=torch.float64).ordered()
-    )
+    nothing = np.empty((adata.n_obs, 0))
+    serve = model._server(adata.X.astype(np.float64), nothing, 50, "sparse")
+    sparse = next(serve(dtype=torch.float64).ordered())
+    dense = Batch(torch.from_numpy(z_scores), sparse.covariates)
     losses = [
         module.loss(batch, progress=1.0, generator=torch.Generator().manual_seed(0)).total
-        for batch in (sparse, torch.from_numpy(z_scores))
+        for batch in (sparse, dense)
     ]
     torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-6)
 

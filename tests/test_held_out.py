@@ -14,7 +14,8 @@ from scarce.held_out import bounds, explained_variance
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
-from scarce.models.parts import Net, Network
+from scarce.models.parts import Body, Net, Network
+from scarce.sparse.batches import Batch
 
 GENES, LATENT, ALPHA, VARIANCE = 5, 2, 0.3, 0.25
 NARROW = Network(n_hidden=(4,), normalise=False, input_dropout=0.0)
@@ -32,22 +33,22 @@ def linear_decoder(net: Net) -> tuple[np.ndarray, np.ndarray]:
     with torch.no_grad():
         hidden.weight.copy_(torch.tensor(np.vstack([np.eye(LATENT), -np.eye(LATENT)])))
         hidden.bias.zero_()
-        net.body.ends.weight_out.copy_(torch.tensor(np.column_stack([w, -w, b])))
-        net.body.log_variance.fill_(math.log(VARIANCE))
+        likelihood = net.body.likelihood
+        likelihood.weight.copy_(torch.tensor(np.column_stack([w, -w, b])))
+        likelihood.log_variance.fill_(math.log(VARIANCE))
     return w, b
 
 
 def bvae() -> BetaVAENet:
     torch.manual_seed(0)
-    return BetaVAENet(GENES, LATENT, NARROW, beta=2.0, warm_up=0.0)
+    return BetaVAENet(Body(GENES, LATENT, NARROW), LATENT, beta=2.0, warm_up=0.0)
 
 
 def bvsc() -> BetaVSCNet:
     torch.manual_seed(0)
     return BetaVSCNet(
-        GENES,
+        Body(GENES, LATENT, NARROW),
         LATENT,
-        NARROW,
         beta=1.0,
         alpha=ALPHA,
         warm_up=0.0,
@@ -82,10 +83,10 @@ def test_iwae_of_a_linear_decoder_reaches_the_exact_likelihood(model: str) -> No
 def test_elbo_of_the_vae_is_expected_log_likelihood_minus_kl() -> None:
     net = bvae()
     w, b = linear_decoder(net)
-    x = torch.tensor(CELLS)
+    batch = Batch(torch.tensor(CELLS), torch.empty(len(CELLS), 0))
     with torch.no_grad():
-        features = net.body.features(x)
-        mu, var = net.mu(features).numpy(), net.log_var(features).exp().numpy()
+        q = net.posterior(net.body.features(batch))
+        mu, var = q.mu.numpy(), q.log_var.exp().numpy()
     fit = norm.logpdf(CELLS, mu @ w.T + b, math.sqrt(VARIANCE)).sum(1)
     fit -= (var @ (w**2).T).sum(1) / (2 * VARIANCE)
     kl = 0.5 * (mu**2 + var - 1 - np.log(var)).sum(1)
@@ -103,7 +104,7 @@ def test_more_samples_only_tighten_the_bound() -> None:
 
 def test_an_autoencoder_has_no_bound() -> None:
     torch.manual_seed(0)
-    assert bounds(AutoencoderNet(GENES, LATENT, NARROW), csr_matrix(CELLS)) == {}
+    assert bounds(AutoencoderNet(Body(GENES, LATENT, NARROW), LATENT), csr_matrix(CELLS)) == {}
 
 
 def test_explained_variance_is_zero_for_means_and_one_for_the_data() -> None:

@@ -28,8 +28,8 @@ def batch_of(
 ) -> CSRBatch:
     batches = Batches(sp.csr_matrix(dense), batch_size=len(dense), base=base, dtype=dtype)
     (batch,) = batches.ordered()
-    assert isinstance(batch, CSRBatch)
-    return batch
+    assert isinstance(batch.x, CSRBatch)
+    return batch.x
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -138,9 +138,9 @@ def test_batches_serve_every_cell_once_in_near_equal_sizes(
     batches = Batches(sp.csr_matrix(dense), batch_size=batch_size, path=path, dtype=torch.float64)
     served = list(batches.ordered())
     identity = torch.eye(dense.shape[1], dtype=torch.float64)
-    rows = torch.cat([linear(batch, identity) for batch in served])
+    rows = torch.cat([linear(batch.x, identity) for batch in served])
     np.testing.assert_array_equal(rows, dense)
-    sizes = [batch.shape[0] for batch in served]
+    sizes = [batch.n_cells for batch in served]
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
 
@@ -151,7 +151,7 @@ def test_shuffling_follows_the_generator_alone() -> None:
     for seed in (0, 0, 1):
         generator = torch.Generator().manual_seed(seed)
         served = islice(Batches(x, batch_size=3).shuffled(generator), 3)
-        orders.append(torch.cat([batch.values for batch in served]).tolist())
+        orders.append(torch.cat([batch.x.values for batch in served]).tolist())
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == list(range(1, 9))
 

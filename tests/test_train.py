@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from scarce.models.autoencoder import AutoencoderNet
-from scarce.models.parts import Loss, Network
+from scarce.models.parts import Body, Loss, Network
 from scarce.sparse.batches import Batch, Batches
 from scarce.train import TrainConfig, fit_module
 
@@ -25,7 +25,7 @@ def batches(n: int = 120, seed: int = 0, batch_size: int = 32) -> Batches:
 
 def net(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return AutoencoderNet(30, 2, Network((16, 16)))
+    return AutoencoderNet(Body(30, 2, Network((16, 16))), 2)
 
 
 class Slope(nn.Module):
@@ -36,7 +36,7 @@ class Slope(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.losses = iter(losses)
 
-    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         total = self.weight.sum() if self.training else torch.tensor(next(self.losses))
         return Loss(total, {"slope": total})
 
@@ -83,7 +83,7 @@ class Explodes(Slope):
         super().__init__([])
         self.at, self.step = at, 0
 
-    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         self.step += 1
         factor = math.nan if self.step in self.at else 1.0
         total = factor * self.weight.sum()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -18,12 +19,14 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from scarce import check
+from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
+from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
-from scarce.models.parts import Net, Network
+from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
@@ -47,12 +50,15 @@ class Estimator(ABC):
 
     Options are stored as given; `fit` checks, builds and trains. What was learned ends in
     an underscore: ``module_`` (the network), ``history_``, ``var_names_`` (genes, None if
-    fitted on a matrix), ``scaling_`` (None unless `scaled`), ``path_`` (``"sparse"`` or
-    ``"dense"`` arithmetic) and ``numerics_`` (threads and matrix products it was fitted with).
+    fitted on a matrix), ``scaling_`` (None unless `scaled`), ``covariates_`` (batches and
+    numbers beside the genes), ``path_`` (``"sparse"`` or ``"dense"`` arithmetic) and
+    ``numerics_`` (threads and matrix products it was fitted with).
     """
 
     n_latent: int
     scaled: bool
+    batch: str | None
+    covariates: tuple[str, ...]
     network: Network
     training: TrainConfig
     seed: int
@@ -61,12 +67,13 @@ class Estimator(ABC):
     history_: History
     var_names_: list[str] | None
     scaling_: Scaling | None
+    covariates_: Covariates
     path_: Arithmetic
     numerics_: Numerics
 
     @abstractmethod
-    def _build(self, n_genes: int) -> Net:
-        """Return the untrained network."""
+    def _build(self, body: Body) -> Net:
+        """Return the untrained network around encoder and decoder."""
 
     def fit(
         self,
@@ -95,11 +102,13 @@ class Estimator(ABC):
         """
         _check_options(self)
         x, self.var_names_ = _matrix(cells, layer)
+        self.covariates_ = Covariates.of(_table(cells), self.batch, self.covariates)
+        known = self.covariates_.columns(_table(cells))
         train, held_out = self._split(x.shape[0])
         self.scaling_ = Scaling.of(x, train) if self.scaled else None
         self.path_ = self._choose_path(x, len(train))
         self.module_ = self._start(x, train)
-        serve = self._server(x, self.training.batch_size, self.path_)
+        serve = self._server(x, known, self.training.batch_size, self.path_)
         # Dense products of the two gene-sized layers, forward and backward.
         n_cells = min(self.training.batch_size, len(train))
         with tuned(6.0 * n_cells * x.shape[1] * self.network.n_hidden[0]) as self.numerics_:
@@ -139,11 +148,11 @@ class Estimator(ABC):
 
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
         """
-        z = torch.from_numpy(self.transform(cells, layer=layer))
-        with torch.no_grad():
-            size = self.training.batch_size
-            blocks = [self.module_.decode(z[i : i + size]) for i in range(0, len(z), size)]
-        x_hat = torch.cat(blocks).numpy()
+
+        def encode_and_decode(batch: Batch) -> Tensor:
+            return self.module_.body.decode(self.module_.encode(batch), batch.covariates)
+
+        x_hat = self._encode(cells, layer, encode_and_decode)
         return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)
 
     @property
@@ -161,9 +170,10 @@ class Estimator(ABC):
         about = {
             "format": _FORMAT,
             "model": type(self).__name__,
-            "n_genes": self.module_.body.ends.weight_in.shape[0],
+            "n_genes": self._n_genes,
             "options": self.options,
             "var_names": self.var_names_,
+            "covariates": asdict(self.covariates_),
             "path": self.path_,
             "numerics": asdict(self.numerics_),
             "history": asdict(self.history_),
@@ -182,15 +192,12 @@ class Estimator(ABC):
             If the directory holds no model, another model, or a newer format.
         """
         about = _read_about(Path(directory), cls.__name__)
-        options = about["options"]
-        options["network"] = Network(
-            **{**options["network"], "n_hidden": tuple(options["network"]["n_hidden"])}
-        )
+        options = _tuples(about["options"])
+        options["network"] = Network(**_tuples(options["network"]))
         options["training"] = TrainConfig(**options["training"])
-        if "sharpness" in options:
-            options["sharpness"] = tuple(options["sharpness"])
         model = cls(**options)
-        model.module_ = model._build(about["n_genes"])
+        model.covariates_ = Covariates(**_tuples(about["covariates"]))
+        model.module_ = model._net(about["n_genes"])
         state = load_file(Path(directory) / "weights.safetensors")
         model.scaling_ = None
         if model.scaled:
@@ -211,6 +218,14 @@ class Estimator(ABC):
             for name, value in vars(self).items()
             if not name.endswith("_")
         }
+
+    @property
+    def _n_genes(self) -> int:
+        return len(self.module_.body.likelihood.weight)
+
+    def _net(self, n_genes: int) -> Net:
+        n_covariates = self.covariates_.n_columns
+        return self._build(Body(n_genes, self.n_latent, self.network, n_covariates))
 
     def _scaling_state(self) -> dict[str, Tensor]:
         if self.scaling_ is None:
@@ -234,13 +249,16 @@ class Estimator(ABC):
             density=x.nnz / max(1, x.shape[0] * x.shape[1]),
         )
 
-    def _server(self, x: csr_matrix, batch_size: int, path: Arithmetic) -> Callable[..., Batches]:
+    def _server(
+        self, x: csr_matrix, known: NDArray[np.float32], batch_size: int, path: Arithmetic
+    ) -> Callable[..., Batches]:
         """Return what serves rows of x, scaled where the model asks for it."""
         scaling = self.scaling_
         return partial(
             Batches,
             x if scaling is None else scaling.entries(x),
             base=None if scaling is None else scaling.base,
+            covariates=known,
             batch_size=batch_size,
             path=path,
         )
@@ -249,12 +267,13 @@ class Estimator(ABC):
         """Build the network from the seed, without touching the user's random state."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            module = self._build(x.shape[1])
+            module = self._net(x.shape[1])
         if self.scaling_ is None:
             mean, variance = mean_and_variance(x, rows=rows)
         else:
             mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
-        module.body.start_from(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
+        start = module.body.likelihood.start_from
+        start(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
         return module
 
     def _encode(
@@ -262,13 +281,14 @@ class Estimator(ABC):
     ) -> NDArray[np.float32]:
         x, names = _matrix(cells, layer)
         x = self._align(x, names)
-        batches = self._server(x, max(self.training.batch_size, 1024), "sparse")()
+        known = self.covariates_.columns(_table(cells))
+        batches = self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
         with torch.no_grad():
             return torch.cat([encode(batch) for batch in batches.ordered()]).numpy()
 
     def _align(self, x: csr_matrix, names: list[str] | None) -> csr_matrix:
         """Put the columns of `x` in the order of the fitted genes; absent genes are zero."""
-        n_genes = self.module_.body.ends.weight_in.shape[0]
+        n_genes = self._n_genes
         if names == self.var_names_ and x.shape[1] == n_genes:
             return x
         if names is None or self.var_names_ is None:
@@ -288,6 +308,11 @@ class DeepAutoencoder(Estimator):
         Dimensions of the code.
     relu_code
         Apply ReLU to the code, see `AutoencoderNet`.
+    batch
+        Column of the cell table with the batch of each cell: the decoder is told of it, so
+        that the code need not be.
+    covariates
+        Columns of the cell table with numbers to be treated likewise.
     scaled
         Model each gene's z-score, at most 10 as in Seurat's ScaleData, rather than its
         log-normalised expression: rare genes then weigh as much as abundant ones.
@@ -304,6 +329,8 @@ class DeepAutoencoder(Estimator):
         *,
         n_latent: int = 10,
         relu_code: bool = False,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
         scaled: bool = False,
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
@@ -311,13 +338,15 @@ class DeepAutoencoder(Estimator):
     ) -> None:
         self.n_latent = n_latent
         self.relu_code = relu_code
+        self.batch = batch
+        self.covariates = covariates
         self.scaled = scaled
         self.network = network
         self.training = training
         self.seed = seed
 
-    def _build(self, n_genes: int) -> Net:
-        return AutoencoderNet(n_genes, self.n_latent, self.network, relu_code=self.relu_code)
+    def _build(self, body: Body) -> Net:
+        return AutoencoderNet(body, self.n_latent, relu_code=self.relu_code)
 
 
 class BetaVAE(Estimator):
@@ -331,7 +360,7 @@ class BetaVAE(Estimator):
         Weight of the KL divergence, see `BetaVAENet`.
     warm_up
         Share of training over which that weight rises from 0.
-    scaled, network, training, seed
+    batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
     """
 
@@ -341,6 +370,8 @@ class BetaVAE(Estimator):
         n_latent: int = 10,
         beta: float = 1.0,
         warm_up: float = 0.3,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
         scaled: bool = False,
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
@@ -349,15 +380,15 @@ class BetaVAE(Estimator):
         self.n_latent = n_latent
         self.beta = beta
         self.warm_up = warm_up
+        self.batch = batch
+        self.covariates = covariates
         self.scaled = scaled
         self.network = network
         self.training = training
         self.seed = seed
 
-    def _build(self, n_genes: int) -> Net:
-        return BetaVAENet(
-            n_genes, self.n_latent, self.network, beta=self.beta, warm_up=self.warm_up
-        )
+    def _build(self, body: Body) -> Net:
+        return BetaVAENet(body, self.n_latent, beta=self.beta, warm_up=self.warm_up)
 
 
 class BetaVSC(Estimator):
@@ -369,7 +400,7 @@ class BetaVSC(Estimator):
         Dimensions of the code.
     beta, alpha, warm_up, hard, sharpness
         See `BetaVSCNet`.
-    scaled, network, training, seed
+    batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
     """
 
@@ -384,6 +415,8 @@ class BetaVSC(Estimator):
         warm_up: float = 0.3,
         hard: bool = True,
         sharpness: tuple[float, float] = (50.0, 200.0),
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
         scaled: bool = False,
         network: Network = Network(),
         training: TrainConfig = TrainConfig(),
@@ -395,6 +428,8 @@ class BetaVSC(Estimator):
         self.warm_up = warm_up
         self.hard = hard
         self.sharpness = sharpness
+        self.batch = batch
+        self.covariates = covariates
         self.scaled = scaled
         self.network = network
         self.training = training
@@ -406,11 +441,10 @@ class BetaVSC(Estimator):
         """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
         return self._encode(cells, layer, self.module_.inclusion)
 
-    def _build(self, n_genes: int) -> Net:
+    def _build(self, body: Body) -> Net:
         return BetaVSCNet(
-            n_genes,
+            body,
             self.n_latent,
-            self.network,
             beta=self.beta,
             alpha=self.alpha,
             warm_up=self.warm_up,
@@ -429,6 +463,16 @@ def _matrix(cells: Cells, layer: str | None) -> tuple[csr_matrix, list[str] | No
         )
     values = cells.X if layer is None else cells.layers[layer]
     return check.log_normalised(values, cells.obs_names, cells.var_names), list(cells.var_names)
+
+
+def _table(cells: Cells) -> pd.DataFrame:
+    """The cell table; without columns for a matrix."""
+    return cells.obs if isinstance(cells, AnnData) else pd.DataFrame(index=range(cells.shape[0]))
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    """Lists, as JSON holds them, back to tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
 def _select_genes(x: csr_matrix, names: list[str], wanted: list[str]) -> csr_matrix:
@@ -462,6 +506,7 @@ def _check_options(model: Estimator) -> None:
     check.in_range("lr", training.lr, above=0)
     check.in_range("held_out", training.held_out, least=0, below=1)
     check.one_of("path", training.path, PATHS)
+    check.one_of("likelihood", network.likelihood, LIKELIHOODS)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
     for name, limits in {"beta": {"least": 0}, "alpha": {"above": 0, "below": 1}}.items():
         if hasattr(model, name):

@@ -11,23 +11,27 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from scarce.models.beta_vae import BetaVAENet
-from scarce.models.beta_vsc import BetaVSCNet
-from scarce.models.parts import LEAST_VARIANCE, Net
+from scarce.models.parts import Net, Variational
+from scarce.sparse.batches import Batch
 
 __all__ = ["bounds", "explained_variance"]
 
-_LOG_2PI = math.log(2 * math.pi)
 _ENTRIES = 2**23
 """Of the largest dense array: samples x cells x genes."""
 
 
-def bounds(module: Net, x: csr_matrix, *, n_samples: int = 64, seed: int = 0) -> dict[str, float]:
+def bounds(
+    module: Net,
+    x: csr_matrix,
+    covariates: NDArray[np.floating] | None = None,
+    *,
+    n_samples: int = 64,
+    seed: int = 0,
+) -> dict[str, float]:
     """Return the mean ELBO and IWAE of cells, in nats per cell.
 
     Parameters
@@ -36,7 +40,10 @@ def bounds(module: Net, x: csr_matrix, *, n_samples: int = 64, seed: int = 0) ->
         Trained network; gates are hard, and the weight beta of its loss plays no part, so
         that networks trained with different ones can be compared on the same cells and genes.
     x
-        Log-normalised expression, shape (n_cells, n_genes).
+        What the network was trained on, log-normalised expression or counts, shape
+        (n_cells, n_genes).
+    covariates
+        Shape (n_cells, C), if it knows of any.
     n_samples
         K, samples of the code per cell.
     seed
@@ -48,22 +55,23 @@ def bounds(module: Net, x: csr_matrix, *, n_samples: int = 64, seed: int = 0) ->
 
     Notes
     -----
-    The likelihood is Gaussian with the network's variance per gene, or with variance 1 where
-    it was trained on the plain squared error. Forms samples x cells x genes in blocks.
+    A network trained on the plain squared error is read as a Gaussian with variance 1.
+    Forms samples x cells x genes in blocks.
 
     References
     ----------
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, eq. 8.
     """
-    if not isinstance(module, BetaVAENet | BetaVSCNet):
+    if not isinstance(module, Variational):
         return {}
+    known = np.empty((x.shape[0], 0), np.float32) if covariates is None else covariates
     generator = torch.Generator().manual_seed(seed)
     elbo, iwae = 0.0, 0.0
     module.eval()
     with torch.no_grad():
-        for block in _blocks(x, n_samples):
-            cells = torch.from_numpy(block.toarray())
-            log_w = _log_weights(module, cells, n_samples, generator).double()
+        for rows in _blocks(x, n_samples):
+            dense, beside = torch.from_numpy(x[rows].toarray()), torch.from_numpy(known[rows])
+            log_w = _log_weights(module, dense, beside, n_samples, generator).double()
             elbo += float(log_w.mean(0).sum())
             iwae += float((log_w.logsumexp(0) - math.log(n_samples)).sum())
     return {"elbo": elbo / x.shape[0], "iwae": iwae / x.shape[0]}
@@ -89,51 +97,24 @@ def explained_variance(
         From such cells to a dense array of their shape.
     """
     error, total = 0.0, 0.0
-    for block in _blocks(x, 1):
+    for rows in _blocks(x, 1):
+        block = x[rows]
         values = block.toarray().astype(np.float64)
         error += float(((values - reconstruct(block)) ** 2).sum())
         total += float(((values - mean) ** 2).sum())
     return 1 - error / total if total > 0 else float("nan")
 
 
-def _blocks(x: csr_matrix, n_copies: int) -> Iterator[csr_matrix]:
-    """Yield cells in blocks small enough to be held dense so many times."""
+def _blocks(x: csr_matrix, n_copies: int) -> Iterator[slice]:
+    """Yield rows in blocks small enough to be held dense so many times."""
     size = max(1, _ENTRIES // (n_copies * x.shape[1]))
     for start in range(0, x.shape[0], size):
-        yield x[start : start + size]
+        yield slice(start, start + size)
 
 
 def _log_weights(
-    module: BetaVAENet | BetaVSCNet, x: Tensor, n_samples: int, generator: torch.Generator
+    module: Variational, x: Tensor, known: Tensor, n_samples: int, generator: torch.Generator
 ) -> Tensor:
     """Return log w, shape (n_samples, n_cells)."""
-    features = module.body.features(x)
-    shape = (n_samples, x.shape[0], module.mu.out_features)
-    mu = module.mu(features).expand(shape)
-    log_var = module.log_var(features).clamp(-10, 10).expand(shape)
-    z = mu + (0.5 * log_var).exp() * torch.randn(shape, generator=generator, dtype=mu.dtype)
-    # log N(z; 0, 1) - log N(z; mu, s^2); the two factors of 2 pi cancel.
-    ratio = 0.5 * ((z - mu).square() / log_var.exp() + log_var - z.square())
-    if isinstance(module, BetaVSCNet):
-        logit = module.logit(features).expand(shape)
-        uniform = torch.rand(shape, generator=generator, dtype=z.dtype)
-        on = uniform < logit.sigmoid()
-        ratio = torch.where(
-            on,
-            ratio + math.log(module.alpha) - F.logsigmoid(logit),
-            math.log1p(-module.alpha) - F.logsigmoid(-logit),
-        )
-        z = z * on
-    log_w: Tensor = ratio.sum(2) + _log_likelihood(module, x, z)
-    return log_w
-
-
-def _log_likelihood(module: Net, x: Tensor, z: Tensor) -> Tensor:
-    """Return log p(x|z), shape (n_samples, n_cells)."""
-    x_hat = module.decode(z.flatten(0, 1)).view(*z.shape[:2], -1)
-    error = (x_hat - x).square()
-    noise: Tensor | None = module.body.log_variance
-    if noise is None:
-        return -0.5 * (error.sum(2) + x.shape[1] * _LOG_2PI)
-    noise = noise.clamp_min(math.log(LEAST_VARIANCE))
-    return -0.5 * (error @ (-noise).exp() + (noise + _LOG_2PI).sum())
+    z, log_ratio = module.importance_samples(Batch(x, known), n_samples, generator)
+    return log_ratio + module.body.likelihood.log_prob(x, module.body.hidden(z, known))

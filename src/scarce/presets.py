@@ -66,7 +66,7 @@ PRESETS = {
             normalise=False,
             first_linear=True,
             input_dropout=0.0,
-            noise="unit",
+            likelihood="squared_error",
         ),
         training=TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0, held_out=0.0),
     ),

@@ -156,12 +156,12 @@ def _train_epoch(
     module.train()
 
     def steps() -> Iterable[tuple[int, Loss]]:
-        for step, x in batches:
-            loss = module.loss(x, progress=step / n_steps, generator=generator)
+        for step, batch in batches:
+            loss = module.loss(batch, progress=step / n_steps, generator=generator)
             optimiser.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            yield x.shape[0], loss
+            yield batch.n_cells, loss
 
     return _means(steps())
 
@@ -172,8 +172,8 @@ def _evaluate(module: Net, batches: Batches) -> float:
     generator = torch.Generator(device=batches.device).manual_seed(0)
     with torch.no_grad():
         losses = (
-            (x.shape[0], module.loss(x, progress=1.0, generator=generator))
-            for x in batches.ordered()
+            (batch.n_cells, module.loss(batch, progress=1.0, generator=generator))
+            for batch in batches.ordered()
         )
         return _means(losses)["train"]
 

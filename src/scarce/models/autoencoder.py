@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scarce.models.parts import Loss, Net, Network
+from scarce.models.parts import Body, Loss, Net
 from scarce.sparse.batches import Batch
 
 __all__ = ["AutoencoderNet"]
@@ -19,31 +19,27 @@ class AutoencoderNet(Net):
 
     Parameters
     ----------
-    n_genes, n_latent
-        G and J.
-    network
-        Shape of encoder and decoder.
+    body, n_latent
+        Encoder and decoder, and J.
     relu_code
         Apply ReLU to the code, as the course report prints it; its published program uses
         the linear code, which is the default here. A ReLU unit can die, so every unit
         starts well above zero.
     """
 
-    def __init__(
-        self, n_genes: int, n_latent: int, network: Network, *, relu_code: bool = False
-    ) -> None:
-        super().__init__(n_genes, n_latent, network)
-        self.head = nn.Linear(self.body.n_features, n_latent)
+    def __init__(self, body: Body, n_latent: int, *, relu_code: bool = False) -> None:
+        super().__init__(body)
+        self.head = nn.Linear(body.n_features, n_latent)
         self.code = nn.ReLU() if relu_code else nn.Identity()
         if relu_code:
             nn.init.constant_(self.head.bias, _ALIVE)
 
-    def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
+    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code."""
-        return self.code(self.head(self.body.features(x)))  # type: ignore[no-any-return]
+        return self.code(self.head(self.body.features(batch)))  # type: ignore[no-any-return]
 
-    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the reconstruction loss per cell; no schedule depends on `progress`."""
-        features, reconstruction = self.body.read(x, generator)
+        features, reconstruction = self.body.read(batch, generator)
         total = reconstruction(self.code(self.head(features)))
         return Loss(total, {"reconstruction": total})

@@ -6,9 +6,10 @@ r"""Beta-VAE: a Gaussian posterior over the code, held near a standard normal pr
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from scarce.models.parts import Loss, Net, Network, gaussian_kl, gaussian_sample, ramp
+from scarce.models.parts import Body, Loss, Net, ramp
+from scarce.models.posteriors import GaussianHead, GaussianPosterior, gaussian_kl, gaussian_sample
 from scarce.sparse.batches import Batch
 
 __all__ = ["BetaVAENet"]
@@ -19,14 +20,12 @@ class BetaVAENet(Net):
 
     Parameters
     ----------
-    n_genes, n_latent
-        G and J.
-    network
-        Shape of encoder and decoder.
+    body, n_latent
+        Encoder and decoder, and J.
     beta
-        Weight of the KL divergence. With ``noise="unit"`` the reconstruction term is the
-        squared error, twice the Gaussian log likelihood of unit variance, so beta = 2 is the
-        plain VAE; with ``noise="per_gene"`` beta = 1 is the evidence lower bound.
+        Weight of the KL divergence. Where the reconstruction term is the squared error,
+        twice the Gaussian log likelihood of unit variance, beta = 2 is the plain VAE; with
+        every other likelihood beta = 1 is the evidence lower bound.
     warm_up
         Share of training over which the weight rises linearly from 0 to beta.
 
@@ -41,32 +40,30 @@ class BetaVAENet(Net):
     ICLR 2017.
     """
 
-    def __init__(
-        self,
-        n_genes: int,
-        n_latent: int,
-        network: Network,
-        *,
-        beta: float,
-        warm_up: float,
-    ) -> None:
-        super().__init__(n_genes, n_latent, network)
+    def __init__(self, body: Body, n_latent: int, *, beta: float, warm_up: float) -> None:
+        super().__init__(body)
         self.beta = beta
         self.warm_up = warm_up
-        self.mu = nn.Linear(self.body.n_features, n_latent)
-        self.log_var = nn.Linear(self.body.n_features, n_latent)
+        self.posterior = GaussianHead(body.n_features, n_latent)
 
-    def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
+    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the posterior mean."""
-        return self.mu(self.body.features(x))  # type: ignore[no-any-return]
+        return self.posterior(self.body.features(batch)).mu  # type: ignore[no-any-return]
 
-    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
-        features, reconstruction = self.body.read(x, generator)
-        mu, log_var = self.mu(features), self.log_var(features).clamp(-10, 10)
+        features, reconstruction = self.body.read(batch, generator)
+        q: GaussianPosterior = self.posterior(features)
         weight = self.beta * ramp(progress, self.warm_up)
         terms = {
-            "reconstruction": reconstruction(gaussian_sample(mu, log_var, generator)),
-            "kl": weight * gaussian_kl(mu, log_var).sum(1).mean(),
+            "reconstruction": reconstruction(gaussian_sample(q.mu, q.log_var, generator)),
+            "kl": weight * gaussian_kl(q.mu, q.log_var).sum(1).mean(),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
+
+    def importance_samples(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
+        """Draw codes from q(z|x); return them and log p(z) - log q(z|x)."""
+        q = self.posterior(self.body.features(batch))
+        return q.importance_samples(n_samples, generator)  # type: ignore[no-any-return]

@@ -8,16 +8,15 @@ Posterior :math:`q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0`, 
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from scarce.models.parts import (
-    Loss,
-    Net,
-    Network,
+from scarce.models.parts import Body, Loss, Net, ramp
+from scarce.models.posteriors import (
+    SpikeAndSlabHead,
+    SpikeAndSlabPosterior,
+    SpikeAndSlabPrior,
     gaussian_sample,
-    ramp,
     soft_gate,
-    spike_and_slab_kl,
 )
 from scarce.sparse.batches import Batch
 
@@ -29,10 +28,8 @@ class BetaVSCNet(Net):
 
     Parameters
     ----------
-    n_genes, n_latent
-        G and J.
-    network
-        Shape of encoder and decoder.
+    body, n_latent
+        Encoder and decoder, and J.
     beta
         Weight of the KL divergence, see `BetaVAENet`.
     alpha
@@ -61,47 +58,52 @@ class BetaVSCNet(Net):
 
     def __init__(
         self,
-        n_genes: int,
+        body: Body,
         n_latent: int,
-        network: Network,
         *,
         beta: float,
         alpha: float,
         warm_up: float,
         hard: bool,
         sharpness: tuple[float, float],
+        learn_alpha: bool = False,
     ) -> None:
-        super().__init__(n_genes, n_latent, network)
+        super().__init__(body)
         self.beta = beta
-        self.alpha = alpha
         self.warm_up = warm_up
         self.hard = hard
         self.sharpness = sharpness
-        self.mu = nn.Linear(self.body.n_features, n_latent)
-        self.log_var = nn.Linear(self.body.n_features, n_latent)
-        self.logit = nn.Linear(self.body.n_features, n_latent)
+        self.posterior = SpikeAndSlabHead(body.n_features, n_latent)
+        self.prior = SpikeAndSlabPrior(n_latent, alpha, learned=learn_alpha)
 
-    def encode(self, x: Batch) -> Float[Tensor, "cells latent"]:
+    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         r"""Return the posterior mean, :math:`\gamma\mu`."""
-        features = self.body.features(x)
-        return self.logit(features).sigmoid() * self.mu(features)  # type: ignore[no-any-return]
+        return self._read(batch).mean
 
-    def inclusion(self, x: Batch) -> Float[Tensor, "cells latent"]:
+    def inclusion(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         r"""Return the inclusion probabilities :math:`\gamma`."""
-        return self.logit(self.body.features(x)).sigmoid()  # type: ignore[no-any-return]
+        return self._read(batch).gamma
 
-    def loss(self, x: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
-        features, reconstruction = self.body.read(x, generator)
-        mu, log_var = self.mu(features), self.log_var(features).clamp(-10, 10)
-        logit = self.logit(features)
-        z = self._gate(logit, progress, generator) * gaussian_sample(mu, log_var, generator)
+        features, reconstruction = self.body.read(batch, generator)
+        q: SpikeAndSlabPosterior = self.posterior(features)
+        gate = self._gate(q.logit, progress, generator)
         weight = self.beta * ramp(progress, self.warm_up)
         terms = {
-            "reconstruction": reconstruction(z),
-            "kl": weight * spike_and_slab_kl(mu, log_var, logit, self.alpha).sum(1).mean(),
+            "reconstruction": reconstruction(gate * gaussian_sample(q.mu, q.log_var, generator)),
+            "kl": weight * self.prior.kl(q).mean(),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
+
+    def importance_samples(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
+        """Draw codes with hard gates from q(z|x); return them and log p(z) - log q(z|x)."""
+        return self.prior.importance_samples(self._read(batch), n_samples, generator)
+
+    def _read(self, batch: Batch) -> SpikeAndSlabPosterior:
+        return self.posterior(self.body.features(batch))  # type: ignore[no-any-return]
 
     def _gate(self, logit: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         first, last = self.sharpness

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numba
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scarce.sparse.stats import entries_per_gene
 
-__all__ = ["Arithmetic", "Batch", "Batches", "CSRBatch", "choose_path"]
+__all__ = ["Arithmetic", "Batch", "Batches", "CSRBatch", "Matrix", "choose_path"]
 
 Arithmetic = Literal["sparse", "dense"]
 
@@ -78,8 +78,21 @@ class CSRBatch:
         return sums.index_copy_(0, self.dense_genes, self.dense_values.double().square().sum(0))
 
 
-Batch = CSRBatch | Tensor
+Matrix = CSRBatch | Tensor
 """B cells x G genes: sparse, or a dense (B, G) tensor where that is the faster path."""
+
+
+class Batch(NamedTuple):
+    """B cells: what was measured of them, and what is known of them beside it."""
+
+    x: Matrix
+    covariates: Tensor
+    """Shape (B, C): one column per batch of the experiment or continuous covariate; C may be 0."""
+
+    @property
+    def n_cells(self) -> int:
+        """B."""
+        return self.x.shape[0]
 
 
 def choose_path(*, n_cells: int, n_genes: int, width: int, density: float) -> Arithmetic:
@@ -121,6 +134,8 @@ class Batches:
         Upper bound on the cells of a batch.
     base
         Shape (G,): row added to every cell, see `CSRBatch`.
+    covariates
+        Shape (n_cells, C): served beside the cells of x; C = 0 if None.
     path
         Serve `CSRBatch` or dense tensors.
     device, dtype
@@ -139,6 +154,7 @@ class Batches:
         rows: NDArray[np.int64] | None = None,
         batch_size: int,
         base: NDArray[np.floating] | None = None,
+        covariates: NDArray[np.floating] | None = None,
         path: Arithmetic = "sparse",
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -160,6 +176,8 @@ class Batches:
         self._column[dense_genes] = np.arange(len(dense_genes))
         self._dense_genes = torch.from_numpy(dense_genes).to(device)
         self._base = None if base is None else torch.from_numpy(base).to(device, dtype)
+        known = np.empty((x.shape[0], 0)) if covariates is None else covariates
+        self._covariates = torch.from_numpy(known).to(device, dtype)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
         """Yield every cell once in `n_batches`, then again in another random order, endlessly."""
@@ -176,16 +194,19 @@ class Batches:
 
     def _serve(self, epochs: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
         """Yield batches of each epoch's cells, each assembled while the last one is used."""
-        assemble = self._dense if self.path == "dense" else self._sparse
         parts = (rows for cells in epochs for rows in np.array_split(cells, self.n_batches))
         with ThreadPoolExecutor(max_workers=1) as assembler:
-            ahead = assembler.submit(assemble, next(parts))
+            ahead = assembler.submit(self._assemble, next(parts))
             for rows in parts:
-                batch, ahead = ahead.result(), assembler.submit(assemble, rows)
+                batch, ahead = ahead.result(), assembler.submit(self._assemble, rows)
                 yield batch
             yield ahead.result()
 
-    def _sparse(self, rows: NDArray[np.int64]) -> Batch:
+    def _assemble(self, rows: NDArray[np.int64]) -> Batch:
+        x = self._dense(rows) if self.path == "dense" else self._sparse(rows)
+        return Batch(x, self._covariates[torch.from_numpy(rows)])
+
+    def _sparse(self, rows: NDArray[np.int64]) -> Matrix:
         dense_values = np.zeros((len(rows), len(self._dense_genes) + 1), self._values.dtype)
         row_starts, genes, values = _gather(
             self._starts, self._genes, self._values, rows, self._column, dense_values
@@ -195,7 +216,7 @@ class Batches:
         tensors = (torch.from_numpy(a).to(self.device) for a in arrays)
         return partial(CSRBatch, dense_genes=self._dense_genes, base=self._base)(*tensors)
 
-    def _dense(self, rows: NDArray[np.int64]) -> Batch:
+    def _dense(self, rows: NDArray[np.int64]) -> Matrix:
         x = np.zeros((len(rows), self.n_genes), self._values.dtype)
         _scatter(self._starts, self._genes, self._values, rows, x)
         dense = torch.from_numpy(x).to(self.device)

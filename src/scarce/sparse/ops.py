@@ -22,12 +22,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scarce.sparse.batches import Batch, CSRBatch
+from scarce.sparse.batches import CSRBatch, Matrix
 
 __all__ = ["linear", "squared_error", "squared_error_per_gene"]
 
 
-def linear(x: Batch, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
+def linear(x: Matrix, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
     """Multiply cells by a genes x width matrix: ``X @ W``, 2 nnz D flops.
 
     Parameters
@@ -64,7 +64,7 @@ class _Linear(torch.autograd.Function):
 
 
 def squared_error(
-    x: Batch,
+    x: Matrix,
     h: Float[Tensor, "cells width"],
     v: Float[Tensor, "genes columns"],
     weight: Float[Tensor, " genes"] | None = None,
