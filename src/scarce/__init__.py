@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scarce import pl
-    from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder
+    from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ __all__ = [
     "BetaVAE",
     "BetaVSC",
     "DeepAutoencoder",
+    "LinearVSC",
     "TuneConfig",
     "__version__",
     "benchmark",
