@@ -359,6 +359,20 @@ def test_only_the_cells_to_draw_are_drawn_and_the_title_says_so(summary: RunSumm
     assert any("100 of 700 cells" in text for text in texts(figure))
 
 
+def test_names_on_a_map_stay_inside_its_frame() -> None:
+    types = ("a name as long as a name can be", "another name, and nearly as long")
+    summary = make_summary(n_cells=60, types=types, titles={"bvae": "β-VAE"})
+    # One type at either side, so that names at their medians would reach out.
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    points[:, 0] += np.where(summary.cells.labels == types[0], -40, 40)
+    cells = dataclasses.replace(summary.cells, tsne2d={"bvae": points})
+    (axes,) = map_2d(dataclasses.replace(summary, cells=cells), "bvae").axes
+    frame = axes.get_window_extent()
+    for name in names(axes):
+        box = name.get_window_extent()
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+
+
 def test_any_name_can_be_drawn() -> None:
     hard = ("$\\frac{", "_hidden", "a\x00b\nc", "T細胞", "x" * 300, "\udcff", "%s {0}", " ")
     summary = make_summary(n_cells=40, types=hard, titles={"bvae": "$\\beta"})

@@ -110,7 +110,7 @@ def _draw_loss(axes: Axes, runs: list[ModelRun]) -> None:
             axes.plot(epochs, curve, line, color=colour, alpha=strength, linewidth=1.4)
     axes.set_title(shown(runs[0].title))
     axes.set(xlabel="epoch", ylabel="loss per cell")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 
