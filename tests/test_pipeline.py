@@ -33,6 +33,12 @@ def test_every_model_is_scored_in_both_spaces_with_every_seed(result: Result) ->
     assert {s.n_clusters for s in result.summary.scores} == {3}
 
 
+def test_what_every_fit_cost_is_known(result: Result) -> None:
+    assert len(result.summary.runs) == 8
+    # The libraries alone take more than 50 MB.
+    assert all(run.seconds >= 0 and run.peak_mb > 50 for run in result.summary.runs)
+
+
 def test_scores_are_those_of_the_clusters_that_are_written(result: Result) -> None:
     obs = result.adata.obs
     for score in result.summary.scores:

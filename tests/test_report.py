@@ -17,8 +17,7 @@ from scarce.report import render
 from scarce.report.account import citations
 from scarce.report.payload import payload
 from scarce.report.render import _duration
-from scarce.report.tables import best, score_rows, training_rows
-from scarce.summary import Cells, LabelSummary, ModelRun, Naming, RunSummary
+from scarce.summary import Cells, LabelSummary, Naming, RunSummary
 from summaries import TITLES, make_summary
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -283,28 +282,18 @@ def test_scores_that_do_not_exist_are_dashes() -> None:
     assert [row[5] for row in rows if row[0] == "β-VAE" and len(row) == 7][:2] == ["–", "–"]
 
 
-def test_ties_at_three_decimals_are_all_best() -> None:
-    summary = small(seeds=(1,))
-    level = dict.fromkeys(("nmi", "ari", "homogeneity", "completeness"), 0.5)
-    scores = tuple(
-        dataclasses.replace(summary.scores[0], model=model, silhouette=value, **level)
-        for model, value in (("bvae", 0.12341), ("dae", 0.12339), ("pca", 0.11))
-    )
-    runs = tuple(dataclasses.replace(summary.runs[0], model=m) for m in ("bvae", "dae", "pca"))
-    rows = score_rows(dataclasses.replace(summary, scores=scores, runs=runs))
-    winners = {(model, metric) for _, model, metric in best(rows)}
-    assert {model for model, metric in winners if metric == "silhouette"} == {"bvae", "dae"}
-    assert {model for model, metric in winners if metric == "nmi"} == {"bvae", "dae", "pca"}
-
-
-def test_training_table_averages_over_seeds() -> None:
-    history = {"train": (3.0, 2.0), "held_out": (5.0, 4.0)}
-    fits = (
-        ModelRun("dae", "AE", 1, 10.0, 20, 1234, "sparse", {}, history=history),
-        ModelRun("dae", "AE", 2, 30.0, 25, 1234, "sparse", {}, history={"held_out": (6.0, 7.0)}),
-    )
-    (row,) = training_rows(dataclasses.replace(small(), runs=fits))
-    assert (row.seconds, row.epochs, row.held_out, row.n_seeds) == (20.0, "20–25", 5.0, 2)
+def test_training_table_shows_memory_beta_and_active_latents(page: Page) -> None:
+    rows = page.rows()
+    titles = next(row for row in rows if "Effective β" in row)
+    shown = {row[0]: dict(zip(titles, row, strict=True)) for row in rows if len(row) == len(titles)}
+    found = {
+        name: [row[title] for title in ("Peak memory", "Effective β", "Active latents")]
+        for name, row in shown.items()
+    }
+    assert found["PCA baseline"] == ["412 MB", "–", "4 of 4"]
+    assert found["Deep autoencoder"][:2] == ["1.2 GB", "–"]
+    assert found["β-VAE"][:2] == ["1.2 GB", "1.5"]
+    assert found["β-VSC"][:2] == ["1.2 GB", "0.75"]
 
 
 @pytest.mark.parametrize(
@@ -388,14 +377,6 @@ def test_types_that_share_a_cluster_are_named() -> None:
     cells = dataclasses.replace(summary.cells, kmeans={"bvae": apart})
     page = Page(render(dataclasses.replace(summary, cells=cells)))
     assert any("No cluster holds most cells of two" in text for text in page.texts("figcaption"))
-
-
-def test_active_latents_are_those_that_vary() -> None:
-    summary = small(seeds=(1,))
-    z = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 0.05, 0.0]
-    cells = dataclasses.replace(summary.cells, latents={"bvae": z})
-    (row,) = training_rows(dataclasses.replace(summary, cells=cells))
-    assert row.active == "1 of 3"
 
 
 def test_versions_and_digest_are_printed(page: Page, summary: RunSummary) -> None:

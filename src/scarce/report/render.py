@@ -8,6 +8,7 @@ policy names the script by its digest, so no other one would run.
 
 import base64
 import hashlib
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    templates.filters.update(duration=_duration, number=number, value=_value, words=_words)
+    templates.filters.update(
+        duration=_duration, memory=_memory, number=number, value=_value, words=_words
+    )
     return templates
 
 
@@ -175,6 +178,13 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
+
+
+def _memory(megabytes: float) -> str:
+    """Write an amount of memory for people; a dash where it is not known."""
+    if math.isnan(megabytes):
+        return "–"
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
 
 
 def _value(value: object) -> str:

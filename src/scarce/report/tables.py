@@ -15,6 +15,7 @@ __all__ = [
     "ScoreRow",
     "TrainingRow",
     "best",
+    "effective_beta",
     "first_runs",
     "number",
     "score_rows",
@@ -58,11 +59,15 @@ class TrainingRow:
     n_seeds: int
     seconds: float
     """Mean over seeds."""
+    peak_mb: float
+    """Largest over seeds, 10^6 bytes; not a number where it was not measured."""
     epochs: str
     n_parameters: int
     path: str
     active: str
     """How many latents of the first fit vary over cells, of how many; empty where not known."""
+    beta: float
+    """Weight of the KL divergence beside a log likelihood, see `effective_beta`."""
     held_out: float
     """Lowest held-out loss per cell, mean over seeds; not a number where none was measured."""
 
@@ -112,6 +117,31 @@ def training_rows(summary: RunSummary) -> list[TrainingRow]:
     ]
 
 
+def effective_beta(settings: dict[str, object]) -> float:
+    """Return the weight of the KL divergence in units of the evidence lower bound, which has 1.
+
+    Parameters
+    ----------
+    settings
+        Of one fit, as in `ModelRun.settings`.
+
+    Returns
+    -------
+    float
+        Not a number for a model without a KL divergence.
+
+    Notes
+    -----
+    Beside a log likelihood it is ``beta``. The squared error is twice the negative log
+    likelihood of Gaussian noise of variance 1, up to a constant, so that there it is ``beta / 2``.
+    """
+    network, beta = settings.get("network"), settings.get("beta")
+    if not isinstance(beta, int | float):
+        return np.nan
+    squared = isinstance(network, dict) and network.get("likelihood") == "squared_error"
+    return beta / 2 if squared else float(beta)
+
+
 def number(value: float) -> str:
     """Write a number to three decimals, and a missing one as a dash."""
     return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")
@@ -138,10 +168,12 @@ def _training_row(runs: list[ModelRun], z: NDArray[np.float64] | None) -> Traini
         title=runs[0].title,
         n_seeds=len(runs),
         seconds=float(np.mean([run.seconds for run in runs])),
+        peak_mb=max(run.peak_mb for run in runs),
         epochs=_extent(run.epochs for run in runs),
         n_parameters=runs[0].n_parameters,
         path=runs[0].path,
         active="" if z is None else f"{int((z.var(axis=0) > _ACTIVE).sum())} of {z.shape[1]}",
+        beta=effective_beta(runs[0].settings),
         held_out=float(np.mean(lowest)) if lowest else np.nan,
     )
 
