@@ -26,6 +26,7 @@ from scarce.report.confusion import Merge, confusion_map, merges
 from scarce.report.dotplot import marker_dots
 from scarce.report.maps import kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, styles
+from scarce.report.render import pictures
 from scarce.summary import RunSummary
 from summaries import TITLES, make_summary
 
@@ -357,6 +358,19 @@ def test_only_the_cells_to_draw_are_drawn_and_the_title_says_so(summary: RunSumm
     figure = map_2d(dataclasses.replace(summary, cells=cells), "bvae")
     assert sum(len(group.get_offsets()) for group in figure.axes[0].collections) == 100
     assert any("100 of 700 cells" in text for text in texts(figure))
+
+
+def test_pictures_that_take_too_much_room_are_drawn_more_coarsely(
+    summary: RunSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"map": map_2d(summary, "bvae"), "scores": score_map(summary)}
+    fine = pictures(figures)
+    room = sum(len(picture.src) for picture in fine.values()) - 1
+    monkeypatch.setattr(sys.modules["scarce.report.render"], "_ROOM_OF_PICTURES", room)
+    coarse = pictures(figures)
+    assert sum(len(picture.src) for picture in coarse.values()) <= room
+    for stem, picture in fine.items():
+        assert (picture.width, picture.height) == (coarse[stem].width, coarse[stem].height)
 
 
 def test_names_on_a_map_stay_inside_its_frame() -> None:

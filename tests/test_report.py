@@ -427,7 +427,7 @@ def test_policy_runs_the_script_of_the_page_and_no_other(page: Page) -> None:
 
 
 def test_script_gets_the_cells_packed(page: Page, summary: RunSummary) -> None:
-    assert page.scripts()[0] == payload(summary)
+    assert page.scripts()[0] == payload(summary).text
 
 
 def test_without_3d_maps_there_is_no_script() -> None:
@@ -466,7 +466,7 @@ def test_hostile_types_and_barcodes_reach_the_script_unharmed() -> None:
     )
     page = Page(render(hostile))
     assert page.skeleton() == Page(render(calm)).skeleton()
-    assert page.scripts()[0] == payload(hostile)
+    assert page.scripts()[0] == payload(hostile).text
 
 
 def test_half_a_character_does_not_stop_the_page_from_being_stored() -> None:

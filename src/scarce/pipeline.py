@@ -20,6 +20,7 @@ from scarce.data import read_labels
 from scarce.errors import InputError
 from scarce.estimators import BetaVSC, Estimator
 from scarce.presets import TITLES
+from scarce.sampling import keep_shares
 from scarce.summary import (
     Cells,
     DataSummary,
@@ -212,7 +213,7 @@ def _annotate(
             adata.obs[f"kmeans_{space}_{model}"] = clusters
         adata.obs[f"leiden_latent_{model}"] = pd.Categorical(leiden[model].astype(str))
     labels = adata.obs["cell_type"].to_numpy(dtype=str)
-    drawn = exhibit.drawn_cells(labels)
+    drawn = keep_shares(labels, exhibit.MOST_DRAWN)
     return Cells(
         barcodes=adata.obs_names.to_numpy(dtype=str),
         labels=labels,

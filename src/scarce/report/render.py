@@ -12,6 +12,7 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 import tomli_w
@@ -25,7 +26,7 @@ from scarce.report.confusion import merges
 from scarce.report.figures import all_figures
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import styles
-from scarce.report.payload import payload
+from scarce.report.payload import Payload, payload
 from scarce.report.tables import (
     BASELINE,
     METRICS,
@@ -41,6 +42,12 @@ from scarce.summary import RunSummary
 __all__ = ["Picture", "environment", "page_text", "pictures", "read_asset", "render", "toml"]
 
 _SCRIPTS = ("cells.js", "paint.js", "map.js", "explorer.js")
+_MOST_BYTES = 25_000_000
+"""Of the page: what can still be sent by mail and is opened in seconds."""
+_ROOM_OF_PICTURES = 9_000_000
+"""Characters all pictures may take before they are drawn more coarsely."""
+_FINENESS = (150, 100, 70)
+"""Dots per inch to try."""
 
 
 @dataclass(frozen=True)
@@ -69,34 +76,35 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
         random identifier in it.
     """
     script = "\n".join(read_asset(name) for name in _SCRIPTS)
-    page = (
-        environment()
-        .get_template("report.html")
-        .render(
-            summary=summary,
-            models=first_runs(summary),
-            pictures=pictures(all_figures(summary) if figures is None else figures),
-            look=styles(summary.labels.counts),
-            n_drawn=len(drawn_cells(summary)),
-            spaces=SPACES,
-            metrics=METRICS,
-            baseline=BASELINE,
-            rows=score_rows(summary),
-            best=best(score_rows(summary)),
-            training=training_rows(summary),
-            steps=list(steps(summary)),
-            merges={model: merges(summary, model) for model in summary.cells.kmeans},
-            citations=citations(summary),
-            settings=_settings(summary),
-            command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
-            config=toml(summary.config),
-            cells=payload(summary),
-            css=Markup(read_asset("report.css")),
-            script=Markup(script),
-            digests=_digest(script),
-        )
+    fill = partial(
+        environment().get_template("report.html").render,
+        summary=summary,
+        models=first_runs(summary),
+        pictures=pictures(all_figures(summary) if figures is None else figures),
+        look=styles(summary.labels.counts),
+        n_drawn=len(drawn_cells(summary)),
+        spaces=SPACES,
+        metrics=METRICS,
+        baseline=BASELINE,
+        rows=score_rows(summary),
+        best=best(score_rows(summary)),
+        training=training_rows(summary),
+        merges={model: merges(summary, model) for model in summary.cells.kmeans},
+        citations=citations(summary),
+        settings=_settings(summary),
+        command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
+        config=toml(summary.config),
+        css=Markup(read_asset("report.css")),
+        script=Markup(script),
+        digests=_digest(script),
     )
-    return page_text(page)
+
+    def page(cells: Payload) -> str:
+        return page_text(fill(explored=cells, steps=list(steps(summary, cells.n_cells))))
+
+    # The page before its cells, to see what room is left; their number adds a few digits.
+    bare = page(Payload("-", 0))
+    return page(payload(summary, room=_MOST_BYTES - len(bare.encode("utf-8")) - 100))
 
 
 def environment() -> Environment:
@@ -122,13 +130,21 @@ def page_text(page: str) -> str:
 
 
 def pictures(figures: dict[str, Figure]) -> dict[str, Picture]:
-    """Encode every figure; in CSS pixels its text is as large as the page's."""
-    drawn = {}
-    for stem, figure in figures.items():
-        width, height = figure.get_size_inches() * 96
-        encoded = base64.b64encode(to_webp(figure)).decode("ascii")
-        drawn[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
+    """Encode every figure; in CSS pixels its text is as large as the page's.
+
+    Figures of very many cells are drawn more coarsely, so that all of them leave room for cells.
+    """
+    for dpi in _FINENESS:
+        drawn = {stem: _picture(figure, dpi) for stem, figure in figures.items()}
+        if sum(len(picture.src) for picture in drawn.values()) <= _ROOM_OF_PICTURES:
+            break
     return drawn
+
+
+def _picture(figure: Figure, dpi: int) -> Picture:
+    width, height = figure.get_size_inches() * 96
+    encoded = base64.b64encode(to_webp(figure, dpi=dpi)).decode("ascii")
+    return Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
 
 
 def _settings(summary: RunSummary) -> dict[str, list[object]]:
