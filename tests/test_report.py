@@ -37,7 +37,18 @@ HOSTILE = (
     "]]></style><style>@import 'https://example.org'</style>",
     "&lt;b&gt;&amp;",
     "\u2028${alert(1)}`\\u003cb\\u003e\x00b",
+    "\u2069\u202etxt.live\u202b",
+    "\u05d0\u05d1\u05d2 T (\u0627\u0644\u062e\u0644\u0627\u064a\u0627) 7",
 )
+
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""What can turn the direction of all text after it."""
+
+
+def seen(name: str) -> str:
+    """Return a name as the page shows it."""
+    unfit = dict.fromkeys(map(ord, "\x00" + TURNING), "\N{REPLACEMENT CHARACTER}")
+    return " ".join(name.translate(unfit).split())
 
 
 class Page(HTMLParser):
@@ -452,7 +463,17 @@ def test_a_hostile_name_is_shown_and_stays_a_name(name: str) -> None:
     assert page.skeleton() == calm.skeleton()
     assert page.misnested == calm.misnested == []
     (heading,) = page.texts("h1")
-    assert heading == " ".join(name.replace("\x00", "\N{REPLACEMENT CHARACTER}").split())
+    assert heading == seen(name)
+
+
+@pytest.mark.parametrize("name", HOSTILE[-2:])
+def test_a_name_does_not_turn_the_words_around_it(name: str) -> None:
+    html = render(called(name))
+    assert not set(TURNING) & set(html)
+    inside = set(Page(html).texts("bdi"))
+    assert inside == {seen(name), seen(name + "2")}
+    config = next(t for t in Page(html).texts("pre") if "=" in t)
+    assert tomllib.loads(config) == {name: name}
 
 
 def test_hostile_types_and_barcodes_reach_the_script_unharmed() -> None:

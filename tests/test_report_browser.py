@@ -40,6 +40,26 @@ TIMED = """async (act) => {
 }"""
 
 
+# Words of Latin letters that run from right to left.
+REVERSED = """() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  const box = (node, at) => {
+    const range = document.createRange();
+    range.setStart(node, at);
+    range.setEnd(node, at + 1);
+    return range.getBoundingClientRect();
+  };
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    for (const word of node.data.matchAll(/[A-Za-z]{3,}/g)) {
+      const [first, last] = [0, word[0].length - 1].map((i) => box(node, word.index + i));
+      if (first.top === last.top && first.left > last.left) found.push(word[0]);
+    }
+  }
+  return found;
+}"""
+
+
 @pytest.fixture(scope="module")
 def summary() -> RunSummary:
     return make_summary(
@@ -330,6 +350,33 @@ def test_names_are_words_on_the_page_and_never_links(reader: Reader) -> None:
     assert reader.page.locator("#explorer a[href]").count() == 0
     assert HOSTILE in reader.page.locator("#legend span").all_text_contents()
     assert reader.page.locator("#explorer b").all_text_contents().count("co") == 0
+
+
+def test_names_do_not_turn_the_words_around_them(
+    browser: "playwright.Browser", tmp_path: Path
+) -> None:
+    types = ("\u202etxt.live", "\u2069\u202esllec B", "\u05d0\u05d1\u05d2 7", "\u0627\u0644 8")
+    summary = make_summary(
+        n_cells=60, types=types, barcode=types[0], name=types[1], titles={"bvae": "β-VAE"}
+    )
+    bare = dataclasses.replace(summary, scores=())
+    path = tmp_path / "report.html"
+    path.write_text(render(bare, figures={}), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    reader = Reader(page, path.as_uri())
+    reader.wait()
+    for i in range(4):
+        page.locator("#legend button").nth(i).click()
+        if i == 1:
+            page.wait_for_selector("#top-genes tr")
+            assert page.evaluate(REVERSED) == []
+    found = reader.table()
+    assert {row["cell_type"] for row in found} == set(types)
+    page.fill("#gene", f"{types[0]} gene")
+    assert page.inner_text("#ramp-title").endswith("gene\u2069, log-normalised expression")
+    page.locator("#flat canvas").hover()
+    assert page.evaluate(REVERSED) == []
+    page.close()
 
 
 def test_print_shows_still_pictures_instead(reader: Reader) -> None:

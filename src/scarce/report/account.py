@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from importlib.resources import files
 
+from markupsafe import Markup
+
 from scarce.report.maps import drawn_cells
 from scarce.report.tables import first_runs
 from scarce.summary import Expression, RunSummary
@@ -32,13 +34,18 @@ def steps(summary: RunSummary, n_explored: int) -> Iterator[tuple[str, str]]:
         What the run did and found.
     n_explored
         Cells the page's explorer has.
+
+    Notes
+    -----
+    Where a sentence holds a name, it is markup in which the name stands apart.
     """
     data, cells = summary.data, summary.cells
     yield (
         "Read",
         (
-            f"{data.n_cells_read:,} cells and {data.n_genes_read:,} genes from {data.name} "
-            f"({data.format})."
+            Markup("{:,} cells and {:,} genes from <bdi>{}</bdi> ({}).").format(
+                data.n_cells_read, data.n_genes_read, data.name, data.format
+            )
         ),
     )
     removed = [f"{r.n_cells or r.n_genes:,} {r.rule}" for r in summary.removed]
@@ -49,7 +56,8 @@ def steps(summary: RunSummary, n_explored: int) -> Iterator[tuple[str, str]]:
     chosen = "the most variable ones by Seurat's variance of standardised counts" if few else "all"
     yield "Chose genes", f"{data.n_genes_modelled:,} of {data.n_genes:,}: {chosen}."
     labels = summary.labels
-    yield "Took labels", f"{len(labels.counts)} types: {labels.source}."
+    source = Markup("<bdi>{}</bdi>").format(labels.source)
+    yield "Took labels", Markup("{} types: {}.").format(len(labels.counts), source)
     for model, run in first_runs(summary).items():
         yield run.title, _fit(summary, model)
     if cells.tsne2d:

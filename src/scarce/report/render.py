@@ -9,6 +9,7 @@ policy names the script by its digest, so no other one would run.
 import base64
 import hashlib
 import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ _MOST_BYTES = 25_000_000
 """Of the page: what can still be sent by mail and is opened in seconds."""
 _ROOM_OF_PICTURES = 9_000_000
 """Characters all pictures may take before they are drawn more coarsely."""
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Embeddings, overrides and isolates of Unicode's bidirectional algorithm."""
+_UNFIT = re.compile(f"\0|{_TURNING.pattern}")
 _FINENESS = (150, 100, 70)
 """Dots per inch to try."""
 
@@ -118,14 +122,17 @@ def environment() -> Environment:
     )
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     templates.filters.update(
-        duration=_duration, memory=_memory, number=number, value=_value, words=_words
+        duration=_duration, memory=_memory, number=number, names=_names, value=_value, words=_words
     )
     return templates
 
 
 def page_text(page: str) -> str:
-    """Replace what no page can store: half a character or a zero, from names in broken files."""
-    page = page.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """Replace what no page can store or show, from names in broken files or of ill will.
+
+    Half a character, a zero, and the signs that turn the direction of all text after them.
+    """
+    page = _UNFIT.sub("\N{REPLACEMENT CHARACTER}", page)
     return page.encode("utf-8", errors="replace").decode("utf-8")
 
 
@@ -164,9 +171,10 @@ def _flat(settings: dict[str, object], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def toml(config: dict[str, object]) -> str:
-    """Write options as TOML."""
+    """Write options as TOML, signs that turn the direction of text as escapes."""
     plain = _plain(config)
-    return tomli_w.dumps(plain) if isinstance(plain, dict) else ""
+    written = tomli_w.dumps(plain) if isinstance(plain, dict) else ""
+    return _TURNING.sub(lambda sign: f"\\u{ord(sign[0]):04X}", written)
 
 
 def _plain(value: object) -> object:
@@ -212,6 +220,11 @@ def _value(value: object) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _names(values: Sequence[str]) -> Markup:
+    """Join names as people do, each kept from turning the text around it."""
+    return Markup(_words([Markup("<bdi>{}</bdi>").format(value) for value in values]))
 
 
 def _words(values: Sequence[object]) -> str:
