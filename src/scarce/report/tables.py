@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scarce.compare import interval
 from scarce.summary import ModelRun, RunSummary, Score
 
 __all__ = [
@@ -48,6 +49,8 @@ class ScoreRow:
     """Metric to its mean over seeds."""
     sd: dict[str, float]
     """Metric to its sample standard deviation over seeds; not a number with a single seed."""
+    interval: dict[str, tuple[float, float]]
+    """Metric to the ends of Student's 95 % interval over seeds; not numbers with a single seed."""
 
 
 @dataclass(frozen=True)
@@ -148,16 +151,16 @@ def number(value: float) -> str:
 
 
 def _score_row(title: str, scores: list[Score]) -> ScoreRow:
-    values = {m: np.array([getattr(s, m) for s in scores], dtype=np.float64) for m in METRICS}
-    many = len(scores) > 1
+    found = {m: interval(np.array([getattr(s, m) for s in scores], np.float64)) for m in METRICS}
     return ScoreRow(
         model=scores[0].model,
         title=title,
         space=scores[0].space,
         n_clusters=_extent(s.n_clusters for s in scores),
         n_seeds=len(scores),
-        mean={m: float(v.mean()) for m, v in values.items()},
-        sd={m: float(v.std(ddof=1)) if many else np.nan for m, v in values.items()},
+        mean={m: of["mean"] for m, of in found.items()},
+        sd={m: of["sd"] for m, of in found.items()},
+        interval={m: (of["low"], of["high"]) for m, of in found.items()},
     )
 
 
