@@ -1,5 +1,6 @@
 """A whole run: same input, same numbers; and what the course report promises is there."""
 
+import os
 from dataclasses import replace
 
 import anndata as ad
@@ -31,6 +32,13 @@ def test_every_model_is_scored_in_both_spaces_with_every_seed(result: Result) ->
     models, spaces = ("pca", "dae", "bvae", "bvsc"), ("latent", "tsne2d")
     assert rows == {(m, s, space) for m in models for s in (0, 1) for space in spaces}
     assert {s.n_clusters for s in result.summary.scores} == {3}
+
+
+def test_the_machine_is_described(result: Result) -> None:
+    machine = result.summary.environment
+    assert machine["processor"].endswith(f", {os.cpu_count()} cores")
+    assert not machine["processor"].startswith(",")
+    assert int(machine["threads"]) >= 1
 
 
 def test_what_every_fit_cost_is_known(result: Result) -> None:
