@@ -322,12 +322,26 @@ def test_durations_are_in_the_unit_people_use(seconds: float, words: str) -> Non
 
 
 def test_settings_are_written_for_people() -> None:
-    settings = {"qc": True, "warm": False, "none": None, "lr": 1e-3, "net": {"n_hidden": [128, 64]}}
+    settings = {
+        "qc": True,
+        "warm": False,
+        "none": None,
+        "empty": (),
+        "lr": 1e-3,
+        "net": {"n_hidden": [128, 64]},
+    }
     summary = drawn_less(small(seeds=(1,)))
     runs = (dataclasses.replace(summary.runs[0], settings=settings),)
     page = Page(render(dataclasses.replace(summary, runs=runs)))
     rows = {row[0]: row[1] for row in page.rows() if len(row) == 2}
-    wanted = {"qc": "yes", "warm": "no", "none": "none", "lr": "0.001", "net.n_hidden": "128, 64"}
+    wanted = {
+        "qc": "yes",
+        "warm": "no",
+        "none": "none",
+        "empty": "none",
+        "lr": "0.001",
+        "net.n_hidden": "128, 64",
+    }
     assert wanted.items() <= rows.items()
 
 

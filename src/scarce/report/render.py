@@ -216,7 +216,7 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_value(inner) for inner in value)
+        return ", ".join(_value(inner) for inner in value) or "none"
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

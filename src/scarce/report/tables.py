@@ -59,7 +59,6 @@ class TrainingRow:
 
     model: str
     title: str
-    n_seeds: int
     seconds: float
     """Mean over seeds."""
     peak_mb: float
@@ -169,7 +168,6 @@ def _training_row(runs: list[ModelRun], z: NDArray[np.float64] | None) -> Traini
     return TrainingRow(
         model=runs[0].model,
         title=runs[0].title,
-        n_seeds=len(runs),
         seconds=float(np.mean([run.seconds for run in runs])),
         peak_mb=max(run.peak_mb for run in runs),
         epochs=_extent(run.epochs for run in runs),
