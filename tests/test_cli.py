@@ -25,6 +25,7 @@ def cells(tmp_path: Path) -> Path:
     obs = pd.DataFrame(
         {"kind": np.where(np.arange(60) % 2, "odd", "even")}, index=[f"c{i}" for i in range(60)]
     )
+    obs["plate"], obs["age"] = np.arange(60) % 3, np.arange(60.0)
     x = sp.csr_matrix(rng.poisson(rates).astype(np.float32))
     path = tmp_path / "cells.h5ad"
     ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(40)])).write_h5ad(path)
@@ -111,6 +112,20 @@ def test_flags_win_over_the_config_file(cells: Path, tmp_path: Path) -> None:
     assert (written["epochs"], written["latent"], written["models"]) == (1, 3, ["dae"])
 
 
+def test_models_are_told_of_the_batch_and_of_numbers(cells: Path, tmp_path: Path) -> None:
+    flags = ("--batch", "plate", "--covariates", "age, percent_mito_")
+    adata = ad.read_h5ad(cells)
+    adata.obs["percent_mito_"] = np.arange(60) % 4
+    adata.write_h5ad(cells)
+    run(cells, "--labels", "kind", "--out", tmp_path / "out", *QUICK, *flags)
+    written = tomllib.loads((tmp_path / "out" / "config.toml").read_text())
+    assert (written["batch"], written["covariates"]) == ("plate", ["age", "percent_mito_"])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["config"]["batch"] == "plate"
+    model = json.loads((tmp_path / "out" / "models" / "bvae" / "model.json").read_text())
+    assert model["covariates"]["levels"] == ["0", "1", "2"]
+
+
 FAULTS = {
     "normalised": "counts must be whole numbers",
     "negative": "counts must not be negative",
@@ -139,6 +154,11 @@ WRONG = {
     "unknown model": (["{cells}", "--models", "vae"], "model must be one of"),
     "unknown label column": (["{cells}", "--labels", "knd"], "--labels must be a file or a column"),
     "labels of other cells": (["{cells}", "--labels", "{tmp}/other.csv"], "none of the 60 cells"),
+    "no such batch": (["{cells}", "--batch", "plat"], "found 'plat', and the columns ['kind'"),
+    "labels as batch": (
+        ["{cells}", "--labels", "kind", "--batch", "kind"],
+        "must not be the labels",
+    ),
     "config is no TOML": (["{cells}", "--config", "{cells}"], "--config must be a TOML file"),
     "unknown key": (["--config", "{tmp}/bad.toml"], "Did you mean 'epochs'"),
 }
@@ -311,6 +331,10 @@ STUDIES = {
     "unknown model": (
         ["benchmark", "{cells}", "--labels", "kind", "--models", "vae"],
         "model must",
+    ),
+    "no such batch": (
+        ["benchmark", "{cells}", "--labels", "kind", "--batch", "plat"],
+        "must be a column of the cell table; found 'plat'",
     ),
     "no seeds": (["benchmark", "{cells}", "--labels", "kind", "--seeds", "0"], "seeds must be at"),
     "no such data": (["benchmark", "none.h5ad", "--labels", "kind"], "none.h5ad"),

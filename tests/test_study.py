@@ -37,6 +37,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = ad.AnnData(sp.csr_matrix(adata.X), obs=adata.obs[["cell_type"]], var=adata.var[[]])
     plain.obs["cell_type"] = plain.obs["cell_type"].astype(str)
     plain.obs["tissue"] = "blood"
+    plain.obs["plate"] = (np.arange(90) % 2).astype(str)
+    plain.obs["age"] = np.arange(90.0)
     plain.obs["leiden"] = plain.obs["cell_type"]
     plain.obs["some"] = plain.obs["cell_type"].where(np.arange(90) % 3 > 0, None)
     path = tmp_path_factory.mktemp("data") / "cells.h5ad"
@@ -93,6 +95,26 @@ def test_what_is_measured_of_a_fit_is_there_where_it_is_defined(
     assert (wide.loc["mean", "r2"].abs() < 1e-9).all()
     assert (wide.loc["bvae", "elbo"] <= wide.loc["bvae", "iwae"]).all()
     assert (wide["peak_rss_mb"] > 50).all()
+
+
+def test_mixing_of_batches_is_measured_and_models_are_told_of_them(
+    cells: Path, tmp_path: Path
+) -> None:
+    labels, options = ("cell_type",), {"seeds": 1, "epochs": 2, "latent": 3}
+    config = BenchmarkConfig(
+        (str(cells),), labels, models=("bvae",), batch="plate", covariates=("age",), **options
+    )
+    comparison = benchmark(config, tmp_path / "out")
+    assert comparison.failures == ()
+    table = comparison.results.query("metric == 'batch_mixing'")
+    places = set(zip(table["model"], table["space"], strict=True))
+    assert places == {(m, s) for m in [*BASELINES, "bvae"] for s in ("latent", "tsne2d")}
+    value = table.set_index(["model", "space"])["value"]
+    z = np.random.default_rng(0).normal(size=(90, 3))
+    assert value["random", "latent"] == metrics.batch_mixing(z, np.arange(90) % 2)
+    bound = comparison.results.query("model == 'bvae' and metric == 'elbo'")["value"]
+    assert np.isfinite(bound).all()
+    assert "Batch mixing" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_everything_that_is_promised_is_written(done: tuple[Comparison, Path]) -> None:

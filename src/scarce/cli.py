@@ -153,6 +153,7 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "--floor", type=float, metavar="X", help="smaller differences are ties (default: 0.02)"
     )
     parser.add_argument("--latent", type=int, metavar="N", help="dimensions of the code")
+    _add_covariates(parser)
     _add_study(parser, out="scarce-benchmark")
     parser.set_defaults(command=_benchmark)
 
@@ -231,6 +232,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="known cell types: a table by barcode or a column of the cell table "
         "(default: those of scarce annotate, which derive from PCA)",
     )
+    _add_covariates(parser)
     parser.add_argument("--preset", help="default, or paper: the course report's models")
     parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc (default: all)")
     parser.add_argument(
@@ -254,6 +256,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     _add_filters(parser)
 
 
+def _add_covariates(parser: argparse.ArgumentParser) -> None:
+    """Options that name columns of the cell table."""
+    parser.add_argument(
+        "--batch",
+        metavar="COLUMN",
+        help="batch of each cell, a column of the cell table: the decoder is told of it, so that "
+        "the code need not be",
+    )
+    parser.add_argument(
+        "--covariates", metavar="LIST", help="columns of numbers to be treated likewise"
+    )
+
+
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     """Options of quality control."""
     parser.add_argument("--min-cells", type=int, metavar="N", help="per gene (default: 3)")
@@ -275,8 +290,15 @@ def _config(options: argparse.Namespace) -> "RunConfig":
     flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
     if "models" in flags:
         flags["models"] = [name for name in flags["models"].split(",") if name != "pca"]
+    if "covariates" in flags:
+        flags["covariates"] = _names(flags["covariates"])
     _read_genes(flags)
     return RunConfig.from_options(given | flags).resolve()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _read_genes(flags: dict[str, Any]) -> None:
@@ -350,7 +372,7 @@ def _view(options: argparse.Namespace) -> None:
 def _figures(options: argparse.Namespace) -> None:
     from scarce.revisit import draw_figures
 
-    only = [part.strip() for part in options.only.split(",") if part.strip()]
+    only = list(_names(options.only))
     for path in draw_figures(options.run, options.out or options.run / "figures", only):
         print(path)
 
@@ -383,9 +405,9 @@ def _study(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     aside = ("command", "out", "quiet", "workers", "scheduler")
     flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
     _read_genes(flags)
-    for name in ("models", "presets", "circular"):
+    for name in ("models", "presets", "circular", "covariates"):
         if name in flags:
-            flags[name] = tuple(part for part in flags[name].split(",") if part)
+            flags[name] = _names(flags[name])
     flags |= {"data": tuple(options.data), "labels": tuple(options.labels)}
     show = sys.stderr.isatty() and not options.quiet
     how = {"workers": options.workers, "scheduler": options.scheduler}
@@ -401,7 +423,7 @@ def _benchmark(options: argparse.Namespace) -> None:
         return
     for warning in comparison.warnings:
         print(f"note: {warning}")
-    table = comparison.estimates.query("metric in ['nmi', 'ari', 'knn_macro_f1']")
+    table = comparison.estimates.query("metric in ['nmi', 'ari', 'knn_macro_f1', 'batch_mixing']")
     order = ["dataset", "space", "preset", "model"]
     means = table.pivot_table(index=order, columns="metric", values="mean", sort=False)
     print(means.round(3).to_string())

@@ -23,6 +23,9 @@ class RunConfig:
         Where an h5ad file keeps its counts, if not in ``X``.
     labels
         Reference labels: a file by barcode, or a column of the cell table. None: clusters.
+    batch, covariates
+        Columns of the cell table: the batch of each cell, and numbers, that the models'
+        decoders are told of.
     preset
         ``"default"`` or ``"paper"``.
     models
@@ -42,6 +45,8 @@ class RunConfig:
     data: str = "pbmc68k_reduced"
     layer: str | None = None
     labels: str | None = None
+    batch: str | None = None
+    covariates: tuple[str, ...] = ()
     preset: str = "default"
     models: tuple[str, ...] = MODELS
     genes: int | str | None = None
@@ -96,8 +101,8 @@ class RunConfig:
         known = [f.name for f in fields(cls)]
         for key in options:
             check.one_of("option", key, known)
-        models = options.get("models", MODELS)
-        return cls(**{**options, "models": tuple(models)})  # type: ignore[arg-type]
+        lists = {k: tuple(v) for k, v in options.items() if k in ("models", "covariates")}  # type: ignore[arg-type]
+        return cls(**{**options, **lists})  # type: ignore[arg-type]
 
     @property
     def settings(self) -> Settings:
@@ -108,6 +113,8 @@ class RunConfig:
             preset,
             genes=preset.genes if self.genes is None else _number_or_all(self.genes),
             n_latent=_given(self.latent, preset.n_latent),
+            batch=self.batch,
+            covariates=self.covariates,
             beta=_given(self.beta, preset.beta),
             alpha=_given(self.alpha, preset.alpha),
             scaled=self.scaled,

@@ -44,7 +44,9 @@ class Contender(NamedTuple):
     """Log-normalised cells, as seen through the code; None where that is not defined."""
 
 
-def contend(name: str, cells: AnnData, rows: Rows, n_latent: int, seed: int) -> Contender:
+def contend(
+    name: str, cells: AnnData, rows: Rows, n_latent: int, seed: int, batch: str | None = None
+) -> Contender:
     """Fit a contender on some cells and code all of them.
 
     Parameters
@@ -59,6 +61,8 @@ def contend(name: str, cells: AnnData, rows: Rows, n_latent: int, seed: int) -> 
         Dimensions of the code; the gene means need one.
     seed
         Of every random number.
+    batch
+        Column of the cell table that scvi-tools is told of; the baselines know of none.
     """
     x = csr_matrix(cells.X)
     if name == "pca":
@@ -69,7 +73,7 @@ def contend(name: str, cells: AnnData, rows: Rows, n_latent: int, seed: int) -> 
         return _gene_means(x, rows)
     if name == "random":
         return Contender(np.random.default_rng(seed).normal(size=(x.shape[0], n_latent)), 0.0, 0)
-    return _scvi(cells, rows, n_latent, seed, linear=name == "ldvae")
+    return _scvi(cells, rows, n_latent, seed, batch, linear=name == "ldvae")
 
 
 def require_installed(name: str) -> None:
@@ -126,7 +130,9 @@ def _gene_means(x: csr_matrix, rows: Rows) -> Contender:
     return Contender(z, 0.0, len(mean), reconstruct=lambda b: np.tile(mean, (b.shape[0], 1)))
 
 
-def _scvi(cells: AnnData, rows: Rows, n_latent: int, seed: int, *, linear: bool) -> Contender:
+def _scvi(
+    cells: AnnData, rows: Rows, n_latent: int, seed: int, batch: str | None, *, linear: bool
+) -> Contender:
     """SCVI or LinearSCVI with the settings of scvi-tools, on raw counts.
 
     References
@@ -136,12 +142,13 @@ def _scvi(cells: AnnData, rows: Rows, n_latent: int, seed: int, *, linear: bool)
     import scvi
 
     kind = scvi.model.LinearSCVI if linear else scvi.model.SCVI
-    counts = AnnData(csr_matrix(cells.layers["counts"]), obs=cells.obs[[]], var=cells.var[[]])
+    known = cells.obs[[] if batch is None else [batch]]
+    counts = AnnData(csr_matrix(cells.layers["counts"]), obs=known, var=cells.var[[]])
     start = time.perf_counter()
     loggers = ("scvi", "lightning.fabric", "lightning.pytorch")
     with _quiet(*loggers), _seeded(scvi.settings, seed):
         train = counts[rows].copy()
-        kind.setup_anndata(train)
+        kind.setup_anndata(train, batch_key=batch)
         model = kind(train, n_latent=n_latent)
         model.train(accelerator="cpu", enable_progress_bar=False, logger=False)
         z = np.asarray(model.get_latent_representation(counts))

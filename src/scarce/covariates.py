@@ -1,5 +1,6 @@
 """What is known of each cell beside its genes: the batch of the experiment, and numbers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from scarce.errors import InputError
 
-__all__ = ["Covariates"]
+__all__ = ["Covariates", "check_covariates"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Covariates:
         """
         levels: tuple[str, ...] = ()
         if batch is not None:
-            levels = tuple(sorted(set(_levels(obs, batch))))
+            levels = tuple(sorted(set(_levels(obs, batch).tolist())))
             if len(levels) < 2:
                 raise InputError(
                     f"batch must have at least two levels; column {batch!r} has only "
@@ -58,6 +59,22 @@ class Covariates:
         """C."""
         return len(self.levels) + len(self.continuous)
 
+    def as_if(self, level: str) -> NDArray[np.float32]:
+        """Return the numbers that say a cell is of this batch, shape (n_levels,).
+
+        They take the place of a cell's first columns, see `columns`.
+
+        Raises
+        ------
+        InputError
+            If there is no such level.
+        """
+        if level not in self.levels:
+            raise InputError(
+                f"batch must be among those of the fit, {list(self.levels)}; found {level!r}."
+            )
+        return np.array([known == level for known in self.levels], np.float32)
+
     def columns(self, obs: pd.DataFrame) -> NDArray[np.float32]:
         """Return the numbers of these cells, shape (n_cells, n_columns).
 
@@ -69,7 +86,7 @@ class Covariates:
         columns: list[NDArray[np.floating]] = []
         if self.batch is not None:
             found = _levels(obs, self.batch)
-            unknown = sorted(set(found) - set(self.levels))
+            unknown = sorted(set(found.tolist()) - set(self.levels))
             if unknown:
                 raise InputError(
                     f"batches must be among those of the fit, {list(self.levels)}; "
@@ -81,6 +98,38 @@ class Covariates:
         if not columns:
             return np.empty((len(obs), 0), np.float32)
         return np.column_stack(columns).astype(np.float32)
+
+
+def check_covariates(
+    obs: pd.DataFrame,
+    batch: str | None,
+    continuous: tuple[str, ...],
+    *,
+    not_among: Iterable[str | None],
+) -> None:
+    """Check columns before anything is trained.
+
+    Parameters
+    ----------
+    obs
+        The cell table.
+    batch, continuous
+        See `Covariates.of`.
+    not_among
+        Columns that would tell a model the cell types it is scored by.
+
+    Raises
+    ------
+    InputError
+        If one is among these, or `Covariates.of` would raise it.
+    """
+    told = {batch, *continuous} & set(not_among) - {None}
+    if told:
+        raise InputError(
+            f"batch and covariates must not be the labels; found {min(map(str, told))!r}, which "
+            "the models are scored by. Leave it out."
+        )
+    Covariates.of(obs, batch, continuous)
 
 
 def _levels(obs: pd.DataFrame, name: str) -> NDArray[np.str_]:

@@ -144,14 +144,33 @@ class Estimator(ABC):
         """Fit, then transform the same cells."""
         return self.fit(cells, layer=layer).transform(cells, layer=layer)
 
-    def reconstruct(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+    def reconstruct(
+        self, cells: Cells, *, layer: str | None = None, batch: str | None = None
+    ) -> NDArray[np.float32]:
         """Return the expected log-normalised expression, a dense (n_cells, n_genes) array.
 
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
-        """
 
-        def encode_and_decode(batch: Batch) -> Tensor:
-            return self.module_.body.decode(self.module_.encode(batch), batch.covariates)
+        Parameters
+        ----------
+        cells, layer
+            As in `transform`.
+        batch
+            Show every cell as if it had been measured in this batch, one of
+            ``covariates_.levels``; each in its own if None.
+
+        Raises
+        ------
+        InputError
+            If the fit knew of no such batch.
+        """
+        place = None if batch is None else torch.from_numpy(self.covariates_.as_if(batch))
+
+        def encode_and_decode(cells: Batch) -> Tensor:
+            z, known = self.module_.encode(cells), cells.covariates
+            if place is not None:
+                known = torch.cat([place.expand(len(known), -1), known[:, len(place) :]], 1)
+            return self.module_.body.decode(z, known)
 
         x_hat = self._encode(cells, layer, encode_and_decode)
         return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)

@@ -80,7 +80,7 @@ def bounds(
 def explained_variance(
     x: csr_matrix,
     mean: NDArray[np.floating],
-    reconstruct: Callable[[csr_matrix], NDArray[np.floating]],
+    reconstruct: Callable[[slice], NDArray[np.floating]],
 ) -> float:
     r"""Return the share of the variance around the gene means that a reconstruction explains.
 
@@ -94,13 +94,12 @@ def explained_variance(
     mean
         m: gene means of the cells the method was fitted on, shape (n_genes,).
     reconstruct
-        From such cells to a dense array of their shape.
+        From some rows of `x`, which it is told of as a slice, to a dense array of their shape.
     """
     error, total = 0.0, 0.0
     for rows in _blocks(x, 1):
-        block = x[rows]
-        values = block.toarray().astype(np.float64)
-        error += float(((values - reconstruct(block)) ** 2).sum())
+        values = x[rows].toarray().astype(np.float64)
+        error += float(((values - reconstruct(rows)) ** 2).sum())
         total += float(((values - mean) ** 2).sum())
     return 1 - error / total if total > 0 else float("nan")
 

@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-__all__ = ["active_units", "agreement", "neighbour_agreement", "silhouette"]
+__all__ = ["active_units", "agreement", "batch_mixing", "neighbour_agreement", "silhouette"]
 
 _SILHOUETTE_CELLS = 10_000
 """Above this many cells the silhouette is taken on a random sample: its cost is quadratic."""
@@ -90,11 +90,7 @@ def neighbour_agreement(
     many cells as there are neighbours cannot be found, in any space.
     """
     types, codes = np.unique(np.asarray(labels), return_inverse=True)
-    n_neighbors = min(n_neighbors, len(codes) - 1)
-    with threadpool_limits(1):
-        near = NearestNeighbors(n_neighbors=n_neighbors).fit(np.asarray(z, np.float64))
-        votes = codes[near.kneighbors(return_distance=False)]
-    counts = np.stack([(votes == kind).sum(1) for kind in range(len(types))], axis=1)
+    counts = _neighbour_counts(z, codes, n_neighbors)
     found = counts.argmax(1)
     hits = np.bincount(codes[found == codes], minlength=len(types))
     n_true, n_found = (np.bincount(c, minlength=len(types)) for c in (codes, found))
@@ -102,6 +98,40 @@ def neighbour_agreement(
         "knn_balanced_accuracy": float((hits / n_true).mean()),
         "knn_macro_f1": float((2 * hits / (n_true + n_found)).mean()),
     }
+
+
+def batch_mixing(z: NDArray[np.floating], batch: ArrayLike, *, n_neighbors: int = 30) -> float:
+    r"""Return how well batches mix among nearest neighbours, from 0 (apart) to 1.
+
+    With :math:`p_{ib}` the share of batch b, of B batches, among the k nearest neighbours of
+    cell i, the cell itself left out: :math:`1 / \sum_b p_{ib}^2` is the number of batches that
+    cell i meets, and this the mean of
+    :math:`\big(1 / \sum_b p_{ib}^2 - 1\big) / (B - 1)` over cells.
+
+    Parameters
+    ----------
+    z
+        Points, shape (n_cells, n_dims).
+    batch
+        Batch of each cell, shape (n_cells,): at least two.
+    n_neighbors
+        k; at most all other cells.
+
+    Notes
+    -----
+    That is the local inverse Simpson's index, scaled as in scIB, with k neighbours that count
+    the same in place of weights that fall with distance, and a mean in place of a median. 1
+    needs batches of one size: a random code shows what these batches can reach. Batches with
+    different cell types should not mix wholly.
+
+    References
+    ----------
+    Korsunsky et al., Nat. Methods 2019 (LISI); Luecken et al., Nat. Methods 2022 (scIB).
+    """
+    batches, codes = np.unique(np.asarray(batch), return_inverse=True)
+    counts = _neighbour_counts(z, codes, n_neighbors)
+    shares = counts / counts.sum(1, keepdims=True)
+    return float((1 / (shares**2).sum(1) - 1).mean() / (len(batches) - 1))
 
 
 def active_units(z: NDArray[np.floating]) -> int:
@@ -118,3 +148,14 @@ def active_units(z: NDArray[np.floating]) -> int:
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, section 5.
     """
     return int((np.var(z, axis=0, dtype=np.float64) > _ACTIVE).sum())
+
+
+def _neighbour_counts(
+    z: NDArray[np.floating], codes: NDArray[np.int64], n_neighbors: int
+) -> NDArray[np.int64]:
+    """Count each code among the nearest other cells, shape (n_cells, n_codes)."""
+    n_neighbors = min(n_neighbors, len(codes) - 1)
+    with threadpool_limits(1):
+        near = NearestNeighbors(n_neighbors=n_neighbors).fit(np.asarray(z, np.float64))
+        found = codes[near.kneighbors(return_distance=False)]
+    return np.stack([(found == code).sum(1) for code in range(codes.max() + 1)], axis=1)

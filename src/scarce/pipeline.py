@@ -16,6 +16,7 @@ from anndata import AnnData
 from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
 from scarce.config import RunConfig
+from scarce.covariates import check_covariates
 from scarce.data import read_labels
 from scarce.errors import InputError
 from scarce.estimators import BetaVSC, Estimator
@@ -75,6 +76,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     adata, removed = _filter(adata, config, source)
     labels, label_source, from_pca = _given_labels(adata, config)
     preprocess.normalise(adata)
+    _check_covariates(adata, config)
     note = preprocess.variable_genes(adata, config.settings.genes)
     made = None
     if labels is None:
@@ -153,6 +155,12 @@ def reference(
     kept, _ = _filter(adata, config.resolve(), dict(adata.uns["scarce"]["source"]))
     preprocess.normalise(kept)
     return kept, annotate(kept, markers=markers, resolution=resolution, seed=config.seed)
+
+
+def _check_covariates(adata: AnnData, config: RunConfig) -> None:
+    """Raise before anything is trained; the columns named here hold labels later on."""
+    labels = (config.labels, "cell_type", "reference_cluster")
+    check_covariates(adata.obs, config.batch, config.covariates, not_among=labels)
 
 
 def _type_counts(labels: pd.Series, *, made: bool) -> pd.Series:
@@ -242,9 +250,12 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
     source = dict(adata.uns["scarce"]["source"])
     kept, removed = _filter(adata, config, source)
     _, label_source, _ = _given_labels(kept, config)
+    preprocess.normalise(kept)
+    _check_covariates(kept, config)
     genes = config.settings.genes
     n_modelled = kept.n_vars if genes is None else min(genes, kept.n_vars)
     training = config.settings.training
+    told = [*filter(None, [config.batch]), *config.covariates]
     return [
         f"{source['name']} ({source['format']}): {_shape(adata)}, {adata.X.nnz:,} nonzeros",
         *(f"note: {note}" for note in source["notes"]),
@@ -255,6 +266,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
         f"would train: {', '.join(TITLES[m] for m in config.models)} beside PCA",
         f"preset: {config.preset}, {config.latent} latents, {config.seeds} seed(s)",
         f"training: at most {training.epochs} epochs, batches of {training.batch_size}",
+        *([f"told of: {', '.join(told)}"] if told else []),
     ]
 
 

@@ -33,6 +33,8 @@ class Settings:
         How many variable genes to model, or None for all.
     n_latent
         Dimensions of the code.
+    batch, covariates
+        Columns of the cell table that the decoder is told of, see `DeepAutoencoder`.
     beta, alpha, warm_up, hard, relu_code
         See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows.
     network, training
@@ -41,6 +43,8 @@ class Settings:
 
     genes: int | None = 2000
     n_latent: int = 10
+    batch: str | None = None
+    covariates: tuple[str, ...] = ()
     beta: float = 1.0
     alpha: float = 0.5
     warm_up: float = 0.3
@@ -89,6 +93,8 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         return DeepAutoencoder(
             n_latent=n_latent,
             relu_code=settings.relu_code,
+            batch=settings.batch,
+            covariates=settings.covariates,
             scaled=settings.scaled,
             network=network,
             training=training,
@@ -99,6 +105,8 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
             n_latent=n_latent,
             beta=settings.beta,
             warm_up=settings.warm_up,
+            batch=settings.batch,
+            covariates=settings.covariates,
             scaled=settings.scaled,
             network=network,
             training=training,
@@ -110,6 +118,8 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         alpha=settings.alpha,
         warm_up=settings.warm_up,
         hard=settings.hard,
+        batch=settings.batch,
+        covariates=settings.covariates,
         scaled=settings.scaled,
         network=network,
         training=training,

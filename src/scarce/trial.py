@@ -137,14 +137,12 @@ def _fit_ours(
         with peak_memory() as peak:
             estimator.fit(cells if rows.all() else cells[rows], on_epoch=on_epoch)
         z = estimator.transform(cells)
-    x = csr_matrix(cells.X)
-
-    def reconstruct(block: csr_matrix) -> Points:
-        return estimator.reconstruct(AnnData(block, var=cells.var[[]]))
-
-    held = _explained(x, rows, reconstruct)
+    held = {}
     if not rows.all():
-        held |= held_out.bounds(estimator.module_, x[~rows], seed=seed)
+        unseen = cells[~rows]
+        held = _explained(cells, rows, lambda block: estimator.reconstruct(unseen[block]))
+        known = estimator.covariates_.columns(unseen.obs)
+        held |= held_out.bounds(estimator.module_, csr_matrix(unseen.X), known, seed=seed)
     return z, _account(model, estimator, peak.megabytes), held, estimator
 
 
@@ -152,7 +150,7 @@ def _fit_other(
     cells: AnnData, rows: NDArray[np.bool_], model: str, settings: Settings, seed: int
 ) -> tuple[Points, ModelRun, dict[str, float]]:
     with peak_memory() as peak:
-        done = contend(model, cells, rows, settings.n_latent, seed)
+        done = contend(model, cells, rows, settings.n_latent, seed, settings.batch)
     run = ModelRun(
         model=model,
         title=TITLES[model],
@@ -164,14 +162,17 @@ def _fit_other(
         settings={"n_latent": done.z.shape[1]},
         peak_mb=peak.megabytes,
     )
-    return done.z, run, _explained(csr_matrix(cells.X), rows, done.reconstruct)
+    reconstruct = done.reconstruct
+    if rows.all() or reconstruct is None:
+        return done.z, run, {}
+    x = csr_matrix(cells[~rows].X)
+    return done.z, run, _explained(cells, rows, lambda block: reconstruct(x[block]))
 
 
 def _explained(
-    x: csr_matrix, rows: NDArray[np.bool_], reconstruct: Callable[[csr_matrix], Points] | None
+    cells: AnnData, rows: NDArray[np.bool_], reconstruct: Callable[[slice], Points]
 ) -> dict[str, float]:
-    if rows.all() or reconstruct is None:
-        return {}
+    x = csr_matrix(cells.X)
     mean, _ = mean_and_variance(x[rows])
     return {"r2": held_out.explained_variance(x[~rows], mean, reconstruct)}
 

@@ -26,6 +26,7 @@ FIT = {
     "elbo": "ELBO",
     "iwae": "IWAE",
     "active_units": "Active units",
+    "batch_mixing": "Batch mixing",
     "seconds": "Seconds",
     "peak_rss_mb": "Peak memory, MB",
     "n_parameters": "Parameters",
@@ -44,6 +45,7 @@ def render_comparison(comparison: Comparison, figures: dict[str, Figure] | None 
         Its figures, if `comparison_figures` has drawn them already.
     """
     names = method_names(comparison)
+    found = set(comparison.results["metric"])
     templates = environment()
     templates.filters["short"] = short
     page = templates.get_template("comparison.html").render(
@@ -52,7 +54,7 @@ def render_comparison(comparison: Comparison, figures: dict[str, Figure] | None 
         pictures=pictures(comparison_figures(comparison) if figures is None else figures),
         spaces=SPACES,
         metrics={m: TITLES[m] for m in COMPARED},
-        fit=FIT,
+        fit={m: title for m, title in FIT.items() if m in found},
         cells=_cells(comparison.estimates),
         verdicts=_verdicts(comparison),
         config=toml(comparison.config),
@@ -76,7 +78,11 @@ def _cells(estimates: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, str]]:
         key = tuple(row[k] for k in ("dataset", "model", "preset", "space", "metric"))
         has_interval = not pd.isna(row["low"]) and row["metric"] in COMPARED
         interval = f"{number(row['low'])} to {number(row['high'])}" if has_interval else ""
-        mean = number(row["mean"]) if row["metric"] in (*COMPARED, "r2") else short(row["mean"])
+        mean = (
+            number(row["mean"])
+            if row["metric"] in (*COMPARED, "r2", "batch_mixing")
+            else short(row["mean"])
+        )
         found[key] = (mean, interval)
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from scarce import __version__, check
 from scarce.config import RunConfig
 from scarce.contenders import BASELINES, PEERS, require_installed
+from scarce.covariates import check_covariates
 from scarce.data import DATASETS
 from scarce.errors import InputError
 from scarce.presets import MODELS, PRESETS, Settings
@@ -65,6 +66,9 @@ class BenchmarkConfig:
         First seed and how many.
     genes, latent, epochs
         Instead of the presets' values.
+    batch, covariates
+        Columns of every data set's cell table, see `RunConfig`. Of the other methods only
+        those of scvi-tools are told of the batch, and none of the covariates.
     layer, data_dir
         See `scarce.data.load`.
     circular
@@ -89,6 +93,8 @@ class BenchmarkConfig:
     genes: int | str | None = None
     latent: int | None = None
     epochs: int | None = None
+    batch: str | None = None
+    covariates: tuple[str, ...] = ()
     layer: str | None = None
     data_dir: str | None = None
     circular: tuple[str, ...] = ()
@@ -128,7 +134,14 @@ class BenchmarkConfig:
 
     def run_config(self, preset: str) -> RunConfig:
         """Return the options of a run with that preset."""
-        return RunConfig(preset=preset, genes=self.genes, latent=self.latent, epochs=self.epochs)
+        return RunConfig(
+            preset=preset,
+            genes=self.genes,
+            latent=self.latent,
+            epochs=self.epochs,
+            batch=self.batch,
+            covariates=self.covariates,
+        )
 
     def sources(self) -> list[Source]:
         """Return where each data set lies, with absolute paths where they are paths."""
@@ -154,7 +167,11 @@ class BenchmarkConfig:
         forget()
         tasks: list[Task] = []
         for source in self.sources():
-            facts = load_labelled(source).facts
+            labelled = load_labelled(source)
+            facts = labelled.facts
+            check_covariates(
+                labelled.cells.obs, self.batch, self.covariates, not_among=[source.labels]
+            )
             known = next((t.source for t in tasks if t.config.data.name == facts.name), None)
             if known is not None:
                 raise InputError(

@@ -41,8 +41,9 @@ def measure(task: Task) -> dict[str, object]:
         if labelled.facts != config.data:
             raise RuntimeError(f"the file of {config.data.name} changed while the study ran")
         genes = _genes(task)
+        cells = modelled_cells(task.source, genes)
         done = trial(
-            modelled_cells(task.source, genes),
+            cells,
             labelled.labels,
             model=config.model,
             settings=config.settings,
@@ -51,6 +52,10 @@ def measure(task: Task) -> dict[str, object]:
             n_jobs=config.threads,
         )
         values = [*_scores(done, labelled.labels, config.seed), *_of_the_fit(done)]
+    if config.settings.batch is not None:
+        batch = cells.obs[config.settings.batch].astype(str)
+        for space, points in done.spaces.items():
+            values.append((space, "batch_mixing", metrics.batch_mixing(points, batch)))
     values.append(("latent", "peak_rss_mb", peak.megabytes))
     return {"values": values, "wall_seconds": time.perf_counter() - start}
 
