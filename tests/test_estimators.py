@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scarce import BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
+from scarce import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
 from scarce.errors import InputError
 from scarce.estimators import Estimator
 from scarce.models.parts import Network
@@ -23,7 +23,8 @@ from scarce.train import TrainConfig
 
 QUICK = TrainConfig(epochs=4, batch_size=16)
 SMALL = Network(n_hidden=(16, 8))
-LEAVES = [DeepAutoencoder, BetaVAE, BetaVSC, LinearVSC]
+SCALABLE = [DeepAutoencoder, BetaVAE, BetaVSC, LinearVSC]
+LEAVES = [*SCALABLE, VASC]
 
 every_leaf = pytest.mark.parametrize("leaf", LEAVES)
 
@@ -225,7 +226,7 @@ def test_both_paths_learn_the_same(leaf: type[Estimator], adata: ad.AnnData) -> 
     np.testing.assert_allclose(*codes, atol=1e-4)
 
 
-@every_leaf
+@pytest.mark.parametrize("leaf", SCALABLE)
 def test_scaled_model_is_that_of_dense_z_scores(leaf: type[Estimator], adata: ad.AnnData) -> None:
     """Against Seurat's ScaleData made dense: the same loss of the same network."""
     model = make(leaf, scaled=True, training=replace(QUICK, held_out=0)).fit(adata)

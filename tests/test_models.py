@@ -19,6 +19,7 @@ from scarce.models.posteriors import (
     soft_gate,
     spike_and_slab_kl,
 )
+from scarce.models.vasc import VASCNet
 from scarce.sparse.batches import Batch, Batches
 
 N_GENES, N_LATENT = 40, 3
@@ -36,6 +37,7 @@ NETS = {
     "dae": lambda net: AutoencoderNet(body(net), N_LATENT),
     "dae with relu code": lambda net: AutoencoderNet(body(net), N_LATENT, relu_code=True),
     "bvae": lambda net: BetaVAENet(body(net), N_LATENT, beta=1.0, warm_up=0.3),
+    "vasc": lambda net: VASCNet(body(net), N_LATENT, l1=0.01),
     "bvsc": lambda net: BetaVSCNet(
         body(net), N_LATENT, beta=1.0, alpha=0.2, warm_up=0.3, hard=True, sharpness=(50.0, 200.0)
     ),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scarce import pl
-    from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
+    from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "VASC",
     "BenchmarkConfig",
     "BetaVAE",
     "BetaVSC",

@@ -143,7 +143,7 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Compare models with PCA and other baselines on labelled data. The same "
         "command again runs only what is missing.",
     )
-    parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc,scvi,ldvae")
+    parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc,vasc,scvi,ldvae")
     parser.add_argument("--presets", metavar="LIST", help="default,paper (default: default)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 5)")
     parser.add_argument(
@@ -234,7 +234,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_covariates(parser)
     parser.add_argument("--preset", help="default, or paper: the course report's models")
-    parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc (default: all)")
+    parser.add_argument(
+        "--models", metavar="LIST", help="among dae,bvae,bvsc,vasc (default: dae,bvae,bvsc)"
+    )
     parser.add_argument(
         "--genes", metavar="all|N", help="genes to model (default: 2000 most variable; paper: all)"
     )

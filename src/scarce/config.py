@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from scarce import check
 from scarce.errors import InputError
-from scarce.presets import MODELS, PRESETS, Settings
+from scarce.presets import ALL_MODELS, MODELS, PRESETS, Settings
 from scarce.train import PATHS
 
 __all__ = ["RunConfig"]
@@ -29,7 +29,7 @@ class RunConfig:
     preset
         ``"default"`` or ``"paper"``.
     models
-        Among ``dae``, ``bvae``, ``bvsc``; PCA is always run beside them.
+        Among ``dae``, ``bvae``, ``bvsc`` and ``vasc``; PCA is always run beside them.
     genes
         ``"all"``, or how many variable genes to model.
     latent, beta, alpha, epochs, batch_size, lr, scaled, path
@@ -76,7 +76,7 @@ class RunConfig:
         """
         check.one_of("preset", self.preset, PRESETS)
         for model in self.models:
-            check.one_of("model", model, MODELS)
+            check.one_of("model", model, ALL_MODELS)
         for name in ("latent", "epochs"):
             if getattr(self, name) is not None:
                 check.in_range(name, getattr(self, name), least=1)
@@ -101,8 +101,10 @@ class RunConfig:
         known = [f.name for f in fields(cls)]
         for key in options:
             check.one_of("option", key, known)
-        lists = {k: tuple(v) for k, v in options.items() if k in ("models", "covariates")}  # type: ignore[arg-type]
-        return cls(**{**options, **lists})  # type: ignore[arg-type]
+        given = dict(options)
+        for name in {"models", "covariates"} & set(given):
+            given[name] = tuple(given[name])  # type: ignore[arg-type]
+        return cls(**given)  # type: ignore[arg-type]
 
     @property
     def settings(self) -> Settings:

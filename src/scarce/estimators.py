@@ -28,13 +28,14 @@ from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
+from scarce.models.vasc import VASCNet
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator", "LinearVSC"]
+__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator", "LinearVSC"]
 
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -167,10 +168,10 @@ class Estimator(ABC):
         place = None if batch is None else torch.from_numpy(self.covariates_.as_if(batch))
 
         def encode_and_decode(cells: Batch) -> Tensor:
-            z, known = self.module_.encode(cells), cells.covariates
+            known = cells.covariates
             if place is not None:
                 known = torch.cat([place.expand(len(known), -1), known[:, len(place) :]], 1)
-            return self.module_.body.decode(z, known)
+            return self.module_.reconstruct(cells, known)
 
         x_hat = self._encode(cells, layer, encode_and_decode)
         return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)
@@ -548,6 +549,51 @@ class LinearVSC(Estimator):
             programmes /= self.scaling_.sd[:, None].astype(np.float32)
         module.start_from(torch.from_numpy(programmes))
         return module
+
+
+class VASC(Estimator):
+    """VASC, a variational autoencoder with a zero-inflation layer.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the code.
+    l1
+        Weight of the absolute sum of the first layer's weights; 0.01 in the paper.
+    network
+        Shape of encoder and decoder, the paper's by default. Its likelihood plays no part:
+        the decoder ends in `DroppedOut`.
+    batch, covariates, training, seed
+        See `DeepAutoencoder`.
+
+    Notes
+    -----
+    Dense by nature: a batch of cells x genes is formed, on either path of arithmetic.
+    """
+
+    scaled = False
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 2,
+        l1: float = 0.01,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        network: Network = Network(n_hidden=(512, 128, 32), normalise=False, first_linear=True),
+        training: TrainConfig = TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.l1 = l1
+        self.batch = batch
+        self.covariates = covariates
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def _build(self, body: Body) -> Net:
+        return VASCNet(body, self.n_latent, l1=self.l1)
 
 
 def _matrix(cells: Cells, layer: str | None) -> tuple[csr_matrix, list[str] | None]:

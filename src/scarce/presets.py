@@ -3,18 +3,23 @@
 from dataclasses import dataclass, field
 
 from scarce import check
-from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder, Estimator
+from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, Estimator
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
-__all__ = ["MODELS", "PRESETS", "TITLES", "Settings", "build"]
+__all__ = ["ALL_MODELS", "MODELS", "PRESETS", "TITLES", "Settings", "build"]
 
 MODELS = ("dae", "bvae", "bvsc")
+"""Those a run trains unless told otherwise."""
+
+ALL_MODELS = (*MODELS, "vasc")
+
 TITLES = {
     "pca": "PCA",
     "dae": "Deep autoencoder",
     "bvae": "β-VAE",
     "bvsc": "β-VSC",
+    "vasc": "VASC",
     "pca_scaled": "PCA, scaled genes",
     "mean": "Gene means",
     "random": "Random codes",
@@ -85,9 +90,9 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
     Raises
     ------
     InputError
-        If `model` is not one of `MODELS`.
+        If `model` is not one of `ALL_MODELS`.
     """
-    check.one_of("model", model, MODELS)
+    check.one_of("model", model, ALL_MODELS)
     n_latent, network, training = settings.n_latent, settings.network, settings.training
     if model == "dae":
         return DeepAutoencoder(
@@ -109,6 +114,14 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
             covariates=settings.covariates,
             scaled=settings.scaled,
             network=network,
+            training=training,
+            seed=seed,
+        )
+    if model == "vasc":  # its widths, like its likelihood, are part of what it is
+        return VASC(
+            n_latent=n_latent,
+            batch=settings.batch,
+            covariates=settings.covariates,
             training=training,
             seed=seed,
         )

@@ -143,7 +143,7 @@ class ModelRun:
     """One fit of one model with one seed."""
 
     model: str
-    """Short name: ``pca``, ``dae``, ``bvae``, ``bvsc``."""
+    """Short name: ``pca``, ``dae``, ``bvae``, ``bvsc``, ``vasc``."""
     title: str
     """Name for people, such as ``"β-VAE"``."""
     seed: int

@@ -14,7 +14,7 @@ from scarce import cluster, held_out, layout, metrics
 from scarce.contenders import contend
 from scarce.estimators import Estimator
 from scarce.memory import peak_memory
-from scarce.presets import MODELS, TITLES, Settings, build
+from scarce.presets import ALL_MODELS, TITLES, Settings, build
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import ModelRun, Score
 
@@ -88,7 +88,7 @@ def trial(
         Opens a progress bar for each long step.
     """
     rows = seen_cells(cells.n_obs, unseen, seed)
-    if model in MODELS:
+    if model in ALL_MODELS:
         z, run, held, estimator = _fit_ours(cells, rows, model, settings, seed, progress)
     else:
         z, run, held = _fit_other(cells, rows, model, settings, seed)

@@ -167,6 +167,12 @@ class Net(nn.Module, ABC):
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code handed downstream: a posterior mean, never a sample."""
 
+    def reconstruct(
+        self, batch: Batch, covariates: Float[Tensor, "cells known"]
+    ) -> Float[Tensor, "cells genes"]:
+        """Return the expected log-normalised expression of cells, seen with these covariates."""
+        return self.body.decode(self.encode(batch), covariates)
+
     @abstractmethod
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the loss per cell of a batch.

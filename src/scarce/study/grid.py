@@ -11,7 +11,7 @@ from scarce.contenders import BASELINES, PEERS, require_installed
 from scarce.covariates import check_covariates
 from scarce.data import DATASETS
 from scarce.errors import InputError
-from scarce.presets import MODELS, PRESETS, Settings
+from scarce.presets import ALL_MODELS, MODELS, PRESETS, Settings
 from scarce.study.labelled import Facts, Source, forget, load_labelled
 
 __all__ = ["BenchmarkConfig", "Task", "TrialConfig"]
@@ -57,7 +57,7 @@ class BenchmarkConfig:
     labels
         Column of the cell table or file by barcode: one for all data sets, or one for each.
     models
-        Among ``dae``, ``bvae``, ``bvsc`` and, where scvi-tools is installed, ``scvi`` and
+        Among ``dae``, ``bvae``, ``bvsc``, ``vasc`` and, where scvi-tools is installed, ``scvi`` and
         ``ldvae``. The baselines ``pca``, ``pca_scaled``, ``mean`` and ``random`` always run.
     presets
         Among ``default`` and ``paper``. Baselines run at the size of each preset; scvi-tools
@@ -111,7 +111,7 @@ class BenchmarkConfig:
             If one is unknown or out of range.
         """
         for model in self.models:
-            check.one_of("model", model, (*BASELINES, *MODELS, *PEERS))
+            check.one_of("model", model, (*BASELINES, *ALL_MODELS, *PEERS))
             require_installed(model)
         for preset in self.presets:
             check.one_of("preset", preset, PRESETS)
