@@ -143,6 +143,29 @@ def test_inclusion_probabilities_gate_the_code(adata: ad.AnnData) -> None:
     assert gamma.shape == (50, 3)
 
 
+def test_units_that_are_not_used_are_named(adata: ad.AnnData, tmp_path: Path) -> None:
+    """With a price no unit can pay, all of them collapse onto the prior."""
+    training = replace(QUICK, epochs=60, lr=2e-2, held_out=0)
+    dear = make(BetaVAE, beta=1000.0, warm_up=0.0, training=training).fit(adata)
+    assert not dear.active_units_.any()
+    assert dear.kl_units_.max() < 0.05
+    note = "units 1, 2, 3 of 3 are not used: the code hardly varies there"
+    assert dear.history_.notes == [note]
+    free = make(BetaVAE, beta=20.0, warm_up=0.0, free_bits=1.0, training=training).fit(adata)
+    assert free.kl_units_.sum() > dear.kl_units_.sum() + 0.2
+    dear.save(tmp_path)
+    again = BetaVAE.load(tmp_path)
+    np.testing.assert_array_equal(again.active_units_, dear.active_units_)
+    np.testing.assert_array_equal(again.kl_units_, dear.kl_units_)
+
+
+def test_use_of_units_is_that_of_the_training_cells(adata: ad.AnnData) -> None:
+    model = make(BetaVSC, training=replace(QUICK, held_out=0)).fit(adata)
+    varies = model.transform(adata).var(0) > 0.01
+    np.testing.assert_array_equal(model.active_units_, varies)
+    assert make(DeepAutoencoder).fit(adata).kl_units_ is None
+
+
 def test_layer_is_read_instead_of_x(adata: ad.AnnData) -> None:
     adata.layers["logs"], expected = adata.X.copy(), make(BetaVAE).fit_transform(adata)
     adata.X = sp.csr_matrix(adata.shape, dtype=np.float32)

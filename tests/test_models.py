@@ -14,6 +14,7 @@ from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Body, Network, ramp
 from scarce.models.posteriors import (
+    freed,
     gaussian_kl,
     gaussian_sample,
     soft_gate,
@@ -206,6 +207,26 @@ def test_vsc_code_is_the_gated_mean() -> None:
     x, _ = both_paths(cells())
     mu = net.posterior(net.body.features(x)).mu
     torch.testing.assert_close(net.encode(x), net.inclusion(x) * mu)
+
+
+def test_free_bits_are_the_price_below_which_a_unit_pays_no_less() -> None:
+    kl = torch.tensor([[0.1, 2.0, 0.0], [0.5, 4.0, 0.2]], requires_grad=True)
+    assert freed(kl, 0.0).item() == pytest.approx(kl.mean(0).sum().item())
+    cost = freed(kl, 0.4)
+    assert cost.item() == pytest.approx(0.4 + 3.0 + 0.4)
+    cost.backward()
+    np.testing.assert_array_equal(kl.grad, [[0, 0.5, 0], [0, 0.5, 0]])
+
+
+@pytest.mark.parametrize("name", ["bvae", "bvsc"])
+def test_divergence_of_the_units_adds_up_to_the_term_of_the_loss(name: str) -> None:
+    net = build(name).eval()
+    batch, _ = both_paths(cells())
+    term = loss(net, batch, progress=1.0).terms["kl"]
+    assert net.unit_kl(batch).shape == (20, N_LATENT)
+    torch.testing.assert_close(net.unit_kl(batch).sum(1).mean(), term)
+    net.free_bits = 5.0
+    assert loss(net, batch, progress=1.0).terms["kl"].item() >= 5.0 * N_LATENT
 
 
 def test_kl_weight_rises_over_the_warm_up_and_then_stays() -> None:

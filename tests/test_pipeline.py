@@ -81,6 +81,13 @@ def test_same_config_gives_the_same_numbers_bit_for_bit(adata: ad.AnnData) -> No
     assert first.summary.scores == second.summary.scores
 
 
+def test_units_that_are_not_used_are_a_warning(adata: ad.AnnData) -> None:
+    dear = replace(QUICK, models=("bvae",), beta=1e4, lr=0.02, epochs=20)
+    warnings = run(adata, dear).summary.warnings
+    expected = "β-VAE, seed 0: units 1, 2, 3 of 3 are not used: the code hardly varies there."
+    assert expected in warnings
+
+
 def test_input_is_left_alone(adata: ad.AnnData, result: Result) -> None:
     assert "cell_type" in adata.obs
     assert "counts" not in adata.layers

@@ -143,11 +143,11 @@ def test_two_types_are_told_apart() -> None:
     rates = np.where(types[:, None] == np.arange(40) % 2, 3.0, 0.2)
     x = sp.csr_matrix(np.log1p(np.random.default_rng(0).poisson(rates)).astype(np.float32))
     adata = ad.AnnData(x, obs=pd.DataFrame(index=[str(i) for i in range(120)]))
-    training = TrainConfig(epochs=40, batch_size=60, lr=5e-3, held_out=0)
-    network = Network((32, 16), normalise=False, first_linear=True)
+    training = TrainConfig(epochs=40, batch_size=60, lr=2e-2, held_out=0)
+    network = Network((32, 16), normalise=False, first_linear=True, input_dropout=0.0)
     model = VASC(network=network, training=training).fit(adata)
     z, x_hat = model.transform(adata), model.reconstruct(adata)
     direction = z[types == 1].mean(0) - z[types == 0].mean(0)
     side = (z - z.mean(0)) @ direction > 0
     assert (side == types).mean() > 0.95
-    assert np.corrcoef(x_hat.ravel(), x.toarray().ravel())[0, 1] > 0.4
+    assert np.corrcoef(x_hat.ravel(), x.toarray().ravel())[0, 1] > 0.7

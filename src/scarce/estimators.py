@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from scarce import check
+from scarce import check, metrics
 from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
@@ -27,7 +27,7 @@ from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
-from scarce.models.parts import Body, Net, Network
+from scarce.models.parts import Body, Net, Network, Priced
 from scarce.models.vasc import VASCNet
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
@@ -53,8 +53,10 @@ class Estimator(ABC):
     Options are stored as given; `fit` checks, builds and trains. What was learned ends in
     an underscore: ``module_`` (the network), ``history_``, ``var_names_`` (genes, None if
     fitted on a matrix), ``scaling_`` (None unless `scaled`), ``covariates_`` (batches and
-    numbers beside the genes), ``path_`` (``"sparse"`` or ``"dense"`` arithmetic) and
-    ``numerics_`` (threads and matrix products it was fitted with).
+    numbers beside the genes), ``kl_units_`` (mean KL divergence of each unit in nats, None
+    without a prior) and ``active_units_`` (whether its code varies), both over the training
+    cells, ``path_`` (``"sparse"`` or ``"dense"`` arithmetic) and ``numerics_`` (threads and
+    matrix products it was fitted with).
     """
 
     n_latent: int
@@ -71,6 +73,8 @@ class Estimator(ABC):
     scaling_: Scaling | None
     covariates_: Covariates
     path_: Arithmetic
+    kl_units_: NDArray[np.float64] | None
+    active_units_: NDArray[np.bool_]
     numerics_: Numerics
 
     @abstractmethod
@@ -122,6 +126,7 @@ class Estimator(ABC):
                 seed=self.seed,
                 on_epoch=on_epoch,
             )
+        self._take_stock(self._server(x, known, 1024, "sparse")(rows=train))
         return self
 
     def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
@@ -197,6 +202,8 @@ class Estimator(ABC):
             "covariates": asdict(self.covariates_),
             "path": self.path_,
             "numerics": asdict(self.numerics_),
+            "kl_units": None if self.kl_units_ is None else self.kl_units_.tolist(),
+            "active_units": self.active_units_.tolist(),
             "history": asdict(self.history_),
         }
         with write.atomic_path(directory / "weights.safetensors") as path:
@@ -228,6 +235,9 @@ class Estimator(ABC):
         model.module_.eval()
         model.history_ = History(**about["history"])
         model.numerics_ = Numerics(**about["numerics"])
+        kl = about["kl_units"]
+        model.kl_units_ = None if kl is None else np.array(kl)
+        model.active_units_ = np.array(about["active_units"])
         model.var_names_, model.path_ = about["var_names"], about["path"]
         return model
 
@@ -307,6 +317,23 @@ class Estimator(ABC):
         with torch.no_grad():
             return torch.cat([encode(batch) for batch in batches.ordered()]).numpy()
 
+    def _take_stock(self, cells: Batches) -> None:
+        """Record how much the cells of the fit use each unit, and note units that are dead."""
+        module, codes, prices = self.module_, [], []
+        with torch.no_grad():
+            for batch in cells.ordered():
+                codes.append(module.encode(batch))
+                if isinstance(module, Priced):
+                    prices.append(module.unit_kl(batch).double().sum(0))
+        self.active_units_ = metrics.are_active(torch.cat(codes).numpy())
+        self.kl_units_ = torch.stack(prices).sum(0).numpy() / cells.n_cells if prices else None
+        dead = [str(unit + 1) for unit in np.flatnonzero(~self.active_units_)]
+        if dead:
+            self.history_.notes.append(
+                f"{'units' if len(dead) > 1 else 'unit'} {', '.join(dead)} of {self.n_latent} "
+                f"{'are' if len(dead) > 1 else 'is'} not used: the code hardly varies there"
+            )
+
     def _align(self, x: csr_matrix, names: list[str] | None) -> csr_matrix:
         """Put the columns of `x` in the order of the fitted genes; absent genes are zero."""
         n_genes = self._n_genes
@@ -381,6 +408,8 @@ class BetaVAE(Estimator):
         Weight of the KL divergence, see `BetaVAENet`.
     warm_up
         Share of training over which that weight rises from 0.
+    free_bits
+        Nats that each unit may use without a price, against units that are given up.
     batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
     """
@@ -391,6 +420,7 @@ class BetaVAE(Estimator):
         n_latent: int = 10,
         beta: float = 1.0,
         warm_up: float = 0.3,
+        free_bits: float = 0.0,
         batch: str | None = None,
         covariates: tuple[str, ...] = (),
         scaled: bool = False,
@@ -401,6 +431,7 @@ class BetaVAE(Estimator):
         self.n_latent = n_latent
         self.beta = beta
         self.warm_up = warm_up
+        self.free_bits = free_bits
         self.batch = batch
         self.covariates = covariates
         self.scaled = scaled
@@ -409,7 +440,13 @@ class BetaVAE(Estimator):
         self.seed = seed
 
     def _build(self, body: Body) -> Net:
-        return BetaVAENet(body, self.n_latent, beta=self.beta, warm_up=self.warm_up)
+        return BetaVAENet(
+            body,
+            self.n_latent,
+            beta=self.beta,
+            warm_up=self.warm_up,
+            free_bits=self.free_bits,
+        )
 
 
 class BetaVSC(Estimator):
@@ -419,7 +456,7 @@ class BetaVSC(Estimator):
     ----------
     n_latent
         Dimensions of the code.
-    beta, alpha, warm_up, hard, sharpness
+    beta, alpha, warm_up, free_bits, hard, sharpness
         See `BetaVSCNet`.
     batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
@@ -434,6 +471,7 @@ class BetaVSC(Estimator):
         beta: float = 1.0,
         alpha: float = 0.5,
         warm_up: float = 0.3,
+        free_bits: float = 0.0,
         hard: bool = True,
         sharpness: tuple[float, float] = (50.0, 200.0),
         batch: str | None = None,
@@ -447,6 +485,7 @@ class BetaVSC(Estimator):
         self.beta = beta
         self.alpha = alpha
         self.warm_up = warm_up
+        self.free_bits = free_bits
         self.hard = hard
         self.sharpness = sharpness
         self.batch = batch
@@ -469,6 +508,7 @@ class BetaVSC(Estimator):
             beta=self.beta,
             alpha=self.alpha,
             warm_up=self.warm_up,
+            free_bits=self.free_bits,
             hard=self.hard,
             sharpness=self.sharpness,
         )
@@ -653,7 +693,11 @@ def _check_options(model: Estimator) -> None:
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
     if isinstance(model, LinearVSC):
         check.one_of("likelihood of a LinearVSC", network.likelihood, ["gaussian"])
-    for name, limits in {"beta": {"least": 0}, "alpha": {"above": 0, "below": 1}}.items():
+    for name, limits in {
+        "beta": {"least": 0},
+        "free_bits": {"least": 0},
+        "alpha": {"above": 0, "below": 1},
+    }.items():
         if hasattr(model, name):
             check.in_range(name, getattr(model, name), **limits)
 

@@ -6,7 +6,14 @@ from sklearn import metrics as sk
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-__all__ = ["active_units", "agreement", "batch_mixing", "neighbour_agreement", "silhouette"]
+__all__ = [
+    "active_units",
+    "agreement",
+    "are_active",
+    "batch_mixing",
+    "neighbour_agreement",
+    "silhouette",
+]
 
 _SILHOUETTE_CELLS = 10_000
 """Above this many cells the silhouette is taken on a random sample: its cost is quadratic."""
@@ -147,7 +154,12 @@ def active_units(z: NDArray[np.floating]) -> int:
     ----------
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, section 5.
     """
-    return int((np.var(z, axis=0, dtype=np.float64) > _ACTIVE).sum())
+    return int(are_active(z).sum())
+
+
+def are_active(z: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Mark the active units of a code, see `active_units`; shape (n_latent,)."""
+    return np.var(z, axis=0, dtype=np.float64) > _ACTIVE  # type: ignore[no-any-return]
 
 
 def _neighbour_counts(

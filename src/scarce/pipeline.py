@@ -122,7 +122,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         scores=tuple(scores),
         cells=_annotate(adata, cells, first, markers, progress),
         environment=environment(),
-        warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca)),
+        warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca, runs)),
         markers=markers,
         dots=dots(adata, groups, markers),
     )
@@ -314,7 +314,9 @@ def _public(config: RunConfig) -> dict[str, object]:
     return options
 
 
-def _warnings(config: RunConfig, n_read: int, n_kept: int, from_pca: bool) -> Iterable[str]:
+def _warnings(
+    config: RunConfig, n_read: int, n_kept: int, from_pca: bool, runs: Iterable[ModelRun]
+) -> Iterable[str]:
     if from_pca:
         yield "The labels were derived from PCA, so every score favours PCA."
     else:
@@ -323,6 +325,8 @@ def _warnings(config: RunConfig, n_read: int, n_kept: int, from_pca: bool) -> It
         yield "One seed: differences of a few hundredths between models mean nothing."
     if n_kept < n_read / 2:
         yield f"Quality control kept {n_kept} of {n_read} cells; check its limits."
+    for run in runs:
+        yield from (f"{run.title}, seed {run.seed}: {note}." for note in run.notes)
 
 
 def environment() -> dict[str, str]:

@@ -161,6 +161,8 @@ class ModelRun:
     peak_mb: float = float("nan")
     """Resident memory of the process at most during the fit, its data and libraries included, in
     10^6 bytes; a cost as `seconds` is, different from run to run."""
+    notes: tuple[str, ...] = ()
+    """What changed the course of training, and units of the code that are not used."""
 
 
 @dataclass(frozen=True)

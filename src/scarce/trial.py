@@ -191,4 +191,5 @@ def _account(model: str, estimator: Estimator, peak_mb: float) -> ModelRun:
         numerics=asdict(estimator.numerics_),
         history={name: tuple(losses) for name, losses in history.losses.items()},
         peak_mb=peak_mb,
+        notes=tuple(history.notes),
     )

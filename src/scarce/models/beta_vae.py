@@ -9,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scarce.models.parts import Body, Loss, Net, ramp
-from scarce.models.posteriors import GaussianHead, GaussianPosterior, gaussian_kl, gaussian_sample
+from scarce.models.posteriors import (
+    GaussianHead,
+    GaussianPosterior,
+    freed,
+    gaussian_kl,
+    gaussian_sample,
+)
 from scarce.sparse.batches import Batch
 
 __all__ = ["BetaVAENet"]
@@ -28,6 +34,8 @@ class BetaVAENet(Net):
         every other likelihood beta = 1 is the evidence lower bound.
     warm_up
         Share of training over which the weight rises linearly from 0 to beta.
+    free_bits
+        Nats that each unit may use without a price, see `freed`.
 
     Notes
     -----
@@ -40,10 +48,13 @@ class BetaVAENet(Net):
     ICLR 2017.
     """
 
-    def __init__(self, body: Body, n_latent: int, *, beta: float, warm_up: float) -> None:
+    def __init__(
+        self, body: Body, n_latent: int, *, beta: float, warm_up: float, free_bits: float = 0.0
+    ) -> None:
         super().__init__(body)
         self.beta = beta
         self.warm_up = warm_up
+        self.free_bits = free_bits
         self.posterior = GaussianHead(body.n_features, n_latent)
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
@@ -57,9 +68,14 @@ class BetaVAENet(Net):
         weight = self.beta * ramp(progress, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gaussian_sample(q.mu, q.log_var, generator)),
-            "kl": weight * gaussian_kl(q.mu, q.log_var).sum(1).mean(),
+            "kl": weight * freed(gaussian_kl(q.mu, q.log_var), self.free_bits),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
+
+    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
+        q: GaussianPosterior = self.posterior(self.body.features(batch))
+        return gaussian_kl(q.mu, q.log_var)
 
     def importance_samples(
         self, batch: Batch, n_samples: int, generator: torch.Generator

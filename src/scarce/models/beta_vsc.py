@@ -15,6 +15,7 @@ from scarce.models.posteriors import (
     SpikeAndSlabHead,
     SpikeAndSlabPosterior,
     SpikeAndSlabPrior,
+    freed,
     gaussian_sample,
     soft_gate,
 )
@@ -36,6 +37,8 @@ class BetaVSCNet(Net):
         Prior probability that a unit is on, in (0, 1).
     warm_up
         Share of training over which the weight rises linearly from 0 to beta.
+    free_bits
+        Nats that each unit may use without a price, see `freed`.
     hard
         Decode gates that are exactly 0 or 1, with the gradient of the soft ones
         (straight-through). Otherwise gates are soft, as in the course report.
@@ -56,7 +59,7 @@ class BetaVSCNet(Net):
     the prior without pseudo-inputs).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every hyper-parameter is a named argument
         self,
         body: Body,
         n_latent: int,
@@ -67,10 +70,12 @@ class BetaVSCNet(Net):
         hard: bool,
         sharpness: tuple[float, float],
         learn_alpha: bool = False,
+        free_bits: float = 0.0,
     ) -> None:
         super().__init__(body)
         self.beta = beta
         self.warm_up = warm_up
+        self.free_bits = free_bits
         self.hard = hard
         self.sharpness = sharpness
         self.posterior = SpikeAndSlabHead(body.n_features, n_latent)
@@ -92,9 +97,13 @@ class BetaVSCNet(Net):
         weight = self.beta * ramp(progress, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gate * gaussian_sample(q.mu, q.log_var, generator)),
-            "kl": weight * self.prior.kl(q).mean(),
+            "kl": weight * freed(self.prior.unit_kl(q), self.free_bits),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
+
+    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
+        return self.prior.unit_kl(self._read(batch))
 
     def importance_samples(
         self, batch: Batch, n_samples: int, generator: torch.Generator

@@ -102,6 +102,10 @@ class LinearVSCNet(Net):
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
 
+    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
+        return self.prior.unit_kl(self._read(batch))
+
     def importance_samples(
         self, batch: Batch, n_samples: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:

@@ -14,7 +14,7 @@ from scarce.likelihoods import LIKELIHOODS, Likelihood
 from scarce.sparse.batches import Batch, Matrix
 from scarce.sparse.ops import linear
 
-__all__ = ["Body", "GeneProduct", "Loss", "Net", "Network", "Variational", "drop", "ramp"]
+__all__ = ["Body", "GeneProduct", "Loss", "Net", "Network", "Priced", "Variational", "drop", "ramp"]
 
 
 class Loss(NamedTuple):
@@ -186,6 +186,14 @@ class Net(nn.Module, ABC):
         generator
             Source of every random number.
         """
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A network that pays for its code, unit by unit."""
+
+    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
 
 
 @runtime_checkable

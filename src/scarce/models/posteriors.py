@@ -24,6 +24,7 @@ __all__ = [
     "SpikeAndSlabHead",
     "SpikeAndSlabPosterior",
     "SpikeAndSlabPrior",
+    "freed",
     "gaussian_kl",
     "gaussian_sample",
     "soft_gate",
@@ -158,7 +159,11 @@ class SpikeAndSlabPrior(nn.Module):
 
     def kl(self, q: SpikeAndSlabPosterior) -> Float[Tensor, " cells"]:
         """Return KL(q || p) of each cell, in nats."""
-        return spike_and_slab_kl(*q, self.logit, self.slab).sum(1)
+        return self.unit_kl(q).sum(1)
+
+    def unit_kl(self, q: SpikeAndSlabPosterior) -> Float[Tensor, "cells latent"]:
+        """Return KL(q || p) of each cell and unit, in nats."""
+        return spike_and_slab_kl(*q, self.logit, self.slab)
 
     def importance_samples(
         self, q: SpikeAndSlabPosterior, n_samples: int, generator: torch.Generator
@@ -234,6 +239,25 @@ def spike_and_slab_kl(
     )
     mean, sd = slab
     return gamma * gaussian_kl((mu - mean) / sd, log_var - 2 * math.log(sd)) + spike
+
+
+def freed(kl: Float[Tensor, "cells latent"], free_bits: float) -> Float[Tensor, ""]:
+    r"""Return what a batch pays for its codes, per cell: :math:`\sum_j \max(\lambda, KL_j)`.
+
+    Parameters
+    ----------
+    kl
+        KL divergence of each cell and unit, in nats; :math:`KL_j` is its mean over cells.
+    free_bits
+        :math:`\lambda`, nats that each unit may use without a price, so that none is given up
+        before the decoder has learned to read it. 0: the plain divergence.
+
+    References
+    ----------
+    Kingma et al., "Improved variational inference with inverse autoregressive flow",
+    NeurIPS 2016, appendix C.8.
+    """
+    return kl.mean(0).clamp_min(free_bits).sum()
 
 
 def soft_gate(

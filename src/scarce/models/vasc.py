@@ -131,6 +131,12 @@ class VASCNet(Net):
         }
         return Loss(terms["reconstruction"] + terms["kl"] + terms["l1"], terms)
 
+    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
+        scaled, _ = _share_of_largest(batch)
+        q: GaussianPosterior = self.posterior(self.body.features(scaled))
+        return gaussian_kl(q.mu, q.log_var)
+
     def _reconstruction(
         self, scaled: Batch, h: Tensor, progress: float, generator: torch.Generator
     ) -> Tensor:
