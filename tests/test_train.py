@@ -1,6 +1,7 @@
 """The loop learns, stops where held-out cells say so, repeats itself, and survives divergence."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,3 +109,50 @@ def test_on_epoch_counts_from_one() -> None:
     config = TrainConfig(epochs=3, batch_size=32, held_out=0)
     fit_module(net(), batches(), None, config, seed=0, on_epoch=seen.append)
     assert seen == [1, 2, 3]
+
+
+class Poisoned(AutoencoderNet):
+    """An autoencoder one of whose steps has a loss that is no number, and so its gradients."""
+
+    def __init__(self, at: int) -> None:
+        torch.manual_seed(0)
+        super().__init__(Body(30, 2, Network((8,), input_dropout=0.0)), 2)
+        self.at, self.step = at, 0
+
+    def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+        found = super().loss(batch, progress=progress, generator=generator)
+        if not self.training:
+            return found
+        self.step += 1
+        factor = math.nan if self.step == self.at else 1.0
+        return Loss(factor * found.total, found.terms)
+
+
+def test_a_last_step_that_leaves_no_numbers_is_taken_back() -> None:
+    """Its loss was finite, its gradient was not, and no loss comes after it."""
+
+    class Slips(Poisoned):
+        def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
+            found = AutoencoderNet.loss(self, batch, progress=progress, generator=generator)
+            self.step += 1
+            nothing = (0 * found.total).sqrt()  # of infinite slope
+            return Loss(found.total + nothing if self.step == self.at else found.total, found.terms)
+
+    module = Slips(at=8)
+    history = fit_module(module, batches(), None, replace(CONFIG, epochs=2, held_out=0), seed=0)
+    assert history.notes == ["epoch 2 diverged; went back to its start, rate 0.005"]
+    assert all(p.isfinite().all() for p in module.parameters())
+
+
+def test_poisoned_weights_are_put_back_to_the_last_finite_state_and_training_goes_on() -> None:
+    config = replace(CONFIG, epochs=3, held_out=0)
+    stopped, poisoned = Poisoned(at=0), Poisoned(at=6)  # of 4 steps an epoch: in the second
+    fit_module(stopped, batches(), None, replace(config, epochs=1), seed=0)
+    history = fit_module(poisoned, batches(), None, replace(config, epochs=2), seed=0)
+    assert history.notes == ["epoch 2 diverged; went back to its start, rate 0.005"]
+    assert math.isnan(history.losses["train"][1])
+    kept = zip(stopped.parameters(), poisoned.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in kept)
+    history = fit_module(Poisoned(at=6), batches(), batches(40, 1), config, seed=0)
+    assert history.losses["train"][2] < history.losses["train"][0]
+    assert history.losses["held_out"][1] == history.losses["held_out"][0]

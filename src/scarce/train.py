@@ -120,7 +120,7 @@ def fit_module(
         optimiser.param_groups[0]["lr"] = lr * _share_of_rate(config, (epoch - 1) / config.epochs)
         this_epoch = islice(batches, train.n_batches)
         losses = _train_epoch(module, this_epoch, optimiser, n_steps, generator)
-        if not math.isfinite(losses["train"]):
+        if not (math.isfinite(losses["train"]) and _is_finite(module)):
             # One bad step poisons every weight: go back, and go on more carefully.
             lr /= 2
             if lr < config.lr / 2**5:
@@ -203,6 +203,11 @@ def _adam(module: Net, lr: float, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         module.parameters(), lr=lr, weight_decay=config.weight_decay, fused=True
     )
+
+
+def _is_finite(module: Net) -> bool:
+    """Whether the last step left numbers: no later loss tells, where it was the last of all."""
+    return all(bool(parameter.isfinite().all()) for parameter in module.parameters())
 
 
 def _snapshot(module: Net) -> dict[str, Tensor]:
