@@ -207,5 +207,6 @@ def test_vsc_code_is_the_gated_mean() -> None:
 
 
 def test_kl_weight_rises_over_the_warm_up_and_then_stays() -> None:
-    assert [ramp(p, 0.4) for p in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
-    assert ramp(0.0, 0.0) == 1.0
+    assert [ramp(p, 0.0, 0.4) for p in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+    assert [ramp(p, 0.2, 0.4) for p in (0.0, 0.2, 0.3, 1.0)] == pytest.approx([0, 0, 0.5, 1])
+    assert ramp(0.0, 0.0, 0.0) == 1.0

@@ -399,7 +399,7 @@ class BetaVSC(Estimator):
     ----------
     n_latent
         Dimensions of the code.
-    beta, alpha, warm_up, hard, sharpness
+    beta, alpha, warm_up, hard, sharpness, slab, opening, learn_alpha
         See `BetaVSCNet`.
     batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
@@ -416,6 +416,9 @@ class BetaVSC(Estimator):
         warm_up: float = 0.3,
         hard: bool = True,
         sharpness: tuple[float, float] = (50.0, 200.0),
+        slab: tuple[float, float] = (0.0, 1.0),
+        opening: tuple[float, float] = (0.0, 0.0),
+        learn_alpha: bool = False,
         batch: str | None = None,
         covariates: tuple[str, ...] = (),
         scaled: bool = False,
@@ -429,6 +432,9 @@ class BetaVSC(Estimator):
         self.warm_up = warm_up
         self.hard = hard
         self.sharpness = sharpness
+        self.slab = slab
+        self.opening = opening
+        self.learn_alpha = learn_alpha
         self.batch = batch
         self.covariates = covariates
         self.scaled = scaled
@@ -451,6 +457,9 @@ class BetaVSC(Estimator):
             warm_up=self.warm_up,
             hard=self.hard,
             sharpness=self.sharpness,
+            slab=self.slab,
+            opening=self.opening,
+            learn_alpha=self.learn_alpha,
         )
 
 

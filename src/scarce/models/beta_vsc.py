@@ -42,6 +42,13 @@ class BetaVSCNet(Net):
     sharpness
         c of the soft gates at the start and at the end of training, see `soft_gate`; 50 and
         200 in the supplement of the paper.
+    slab
+        Mean and standard deviation of a unit that is on; (0, 1) in the paper.
+    opening
+        Shares of training between which the slabs open: before the first all cells have
+        the prior's, so that units first learn to be on or off.
+    learn_alpha
+        Learn the prior probability of each unit, from `alpha` on.
 
     Notes
     -----
@@ -66,6 +73,8 @@ class BetaVSCNet(Net):
         warm_up: float,
         hard: bool,
         sharpness: tuple[float, float],
+        slab: tuple[float, float] = (0.0, 1.0),
+        opening: tuple[float, float] = (0.0, 0.0),
         learn_alpha: bool = False,
     ) -> None:
         super().__init__(body)
@@ -73,8 +82,9 @@ class BetaVSCNet(Net):
         self.warm_up = warm_up
         self.hard = hard
         self.sharpness = sharpness
-        self.posterior = SpikeAndSlabHead(body.n_features, n_latent)
-        self.prior = SpikeAndSlabPrior(n_latent, alpha, learned=learn_alpha)
+        self.opening = opening
+        self.posterior = SpikeAndSlabHead(body.n_features, n_latent, slab)
+        self.prior = SpikeAndSlabPrior(n_latent, alpha, slab=slab, learned=learn_alpha)
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         r"""Return the posterior mean, :math:`\gamma\mu`."""
@@ -87,9 +97,9 @@ class BetaVSCNet(Net):
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
         features, reconstruction = self.body.read(batch, generator)
-        q: SpikeAndSlabPosterior = self.posterior(features)
+        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
         gate = self._gate(q.logit, progress, generator)
-        weight = self.beta * ramp(progress, self.warm_up)
+        weight = self.beta * ramp(progress, 0.0, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gate * gaussian_sample(q.mu, q.log_var, generator)),
             "kl": weight * self.prior.kl(q).mean(),

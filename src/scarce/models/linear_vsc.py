@@ -25,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from scarce.likelihoods import Gaussian
-from scarce.models.parts import Body, Loss, Net
+from scarce.models.parts import Body, Loss, Net, ramp
 from scarce.models.posteriors import SpikeAndSlabHead, SpikeAndSlabPosterior, SpikeAndSlabPrior
 from scarce.sparse.batches import Batch
 
@@ -93,9 +93,7 @@ class LinearVSCNet(Net):
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell; only inputs are dropped at random."""
         features, reconstruction = self.body.read(batch, generator)
-        first, last = self.opening
-        openness = min(1.0, max(0.0, (progress - first) / (last - first)))
-        q: SpikeAndSlabPosterior = self.posterior(features, openness)
+        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
         terms = {
             "reconstruction": reconstruction(q.mean) + self._spread(q),
             "kl": self.beta * self.prior.kl(q).mean(),

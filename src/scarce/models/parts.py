@@ -215,6 +215,6 @@ def _activation(width: int, network: Network) -> list[nn.Module]:
     return [*([nn.LayerNorm(width)] if network.normalise else []), nn.ReLU()]
 
 
-def ramp(progress: float, share: float) -> float:
-    """Rise linearly from 0 to 1 over the first `share` of training; both are in [0, 1]."""
-    return 1.0 if progress >= share else progress / share
+def ramp(progress: float, first: float, last: float) -> float:
+    """Rise linearly from 0 to 1 between two shares of training; all are in [0, 1]."""
+    return 1.0 if progress >= last else max(0.0, progress - first) / (last - first)
