@@ -410,7 +410,7 @@ def _zero_inflated(
 ) -> tuple[float, float]:
     """As if every count were zero: sum log p and its derivative.
 
-    Writes mu, e, the gradient of rho, log(1 + r) and u. Three loops, as the compiler makes
+    Writes mu, e, the gradient of rho, log(1 + r) and u. Several loops, as the compiler makes
     vector instructions only of those over few arrays.
     """
     mus, rho, error = rows
@@ -419,17 +419,17 @@ def _zero_inflated(
     for i in range(len(mus)):
         mus[i] *= scale[i]
         logs[i] = log1p(mus[i] * inverse)
+    for i in range(len(mus)):
+        odds[i] = rho[i] + theta * logs[i]
     total, slope = 0.0, 0.0
     for i in range(len(mus)):
-        inflation = rho[i]
-        u = inflation + theta * logs[i]
+        u, inflation = odds[i], rho[i]
         t, w = exp(-abs(u)), exp(-abs(inflation))
-        s, v = one / (one + t), one / (one + w)
-        total += max(-u, zero) - max(-inflation, zero) + log1p((t - w) * v)
-        # The probability of inflation, given that the count is zero, and not given that.
-        rho[i] = (s if u >= zero else t * s) - (v if inflation >= zero else w * v)
-        error[i] = t * s if u >= zero else s
-        odds[i] = u
+        total += max(-u, zero) - max(-inflation, zero) + log1p((t - w) / (one + w))
+    for i in range(len(mus)):
+        # The probability that a zero is none of inflation, and that of no inflation at all.
+        error[i] = one / (one + exp(odds[i]))
+        rho[i] = one / (one + exp(rho[i])) - error[i]
     for i in range(len(mus)):
         r = mus[i] * inverse
         q = one / (one + r)
