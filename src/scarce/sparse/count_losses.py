@@ -115,7 +115,7 @@ class _CountLoss(torch.autograd.Function):
         ctx: Any,
         likelihood: Callable[..., tuple[float, list[Tensor]]],
         x: Matrix,
-        wanted: bool,  # noqa: FBT001 - autograd passes positions only
+        wanted: bool,
         h: Tensor,
         *weights: Tensor,
     ) -> Tensor:
@@ -132,9 +132,7 @@ class _CountLoss(torch.autograd.Function):
         return None, None, None, *(grads if same else (up * grad for grad in grads))
 
 
-def _poisson(
-    rates: _Softmax, h: Tensor, v: Tensor, *, wanted: bool
-) -> tuple[float, list[Tensor]]:
+def _poisson(rates: _Softmax, h: Tensor, v: Tensor, *, wanted: bool) -> tuple[float, list[Tensor]]:
     total = rates.log_likelihood - rates.library.sum()
     if not wanted:
         return total, []
@@ -232,9 +230,7 @@ def _library(x: Matrix) -> NDArray[np.float64]:
     return sums + totals[starts[1:]] - totals[starts[:-1]]  # type: ignore[no-any-return]
 
 
-def _share(
-    residual: NDArray[np.floating], library: NDArray[np.float64]
-) -> NDArray[np.floating]:
+def _share(residual: NDArray[np.floating], library: NDArray[np.float64]) -> NDArray[np.floating]:
     """Return the sums of e over the genes by the library; nothing is lost where that is 0."""
     sums = residual.sum(0, dtype=np.float64)
     return (sums / np.where(library > 0, library, 1)).astype(residual.dtype)

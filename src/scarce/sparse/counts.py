@@ -241,9 +241,7 @@ def zero_inflated(
             rows = a[gene], rho[gene], error[gene]
             total, d = _zero_inflated(rows, scale[block], a.dtype.type(each), logs, odds)
             rising, d_entries = _rising(x.values[span], each, tail)
-            more, d_more = _inflated_nonzeros(
-                rows, x.cells[span], x.values[span], each, logs, odds
-            )
+            more, d_more = _inflated_nonzeros(rows, x.cells[span], x.values[span], each, logs, odds)
             _add(residual[block], error[gene])
             totals[block] += total + rising + more
             d_theta[gene] = d + d_entries + d_more
@@ -359,7 +357,12 @@ def _negative_binomial(
 
 @numba.njit(error_model="numpy")
 def _nonzeros(
-    row: Floats, cells: NDArray[np.int32], values: Floats, theta: float, residual: Floats, logs: Floats
+    row: Floats,
+    cells: NDArray[np.int32],
+    values: Floats,
+    theta: float,
+    residual: Floats,
+    logs: Floats,
 ) -> tuple[float, float]:
     """What the nonzeros of a gene take from log likelihood and gradient; add to the residual."""
     log_theta, less, slope = math.log(theta), 0.0, 0.0
