@@ -31,8 +31,9 @@ class Numerics:
 def tuned(flops: float) -> Iterator[Numerics]:
     """Set torch up for training steps of so many flops; put every setting back afterwards.
 
-    Threads: as many of torch's as such a step keeps busy, and no more of numba's. Dense products: oneDNN's, which on
-    many processors are faster than torch's own choice, where they are float32 in truth.
+    Threads: as many of torch's as such a step keeps busy, and no more of numba's. Dense
+    products: oneDNN's, which on many processors are faster than torch's own choice, where they
+    are float32 in truth.
     """
     n_threads, precision = torch.get_num_threads(), _ONEDNN.fp32_precision
     n_compiled = numba.get_num_threads()

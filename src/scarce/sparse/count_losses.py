@@ -119,8 +119,8 @@ class _CountLoss(torch.autograd.Function):
         h: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        h, *weights = (w.detach().contiguous() for w in (h, *weights))
-        total, grads = likelihood(_softmax(x, h, weights[0]), h, *weights, wanted=wanted)
+        h, v, *others = (w.detach().contiguous() for w in (h, *weights))
+        total, grads = likelihood(_softmax(x, h, v), h, v, *others, wanted=wanted)
         ctx.save_for_backward(*grads)
         return h.new_tensor(-total / len(h))
 
@@ -174,8 +174,7 @@ def _zero_inflated(
             a[genes],
             rho.numpy(),
             error[genes].numpy(),
-            rates.x,
-            first,
+            rates.x.of(genes),
             rates.scale[blocks],
             theta[genes].numpy(),
             d_theta[genes].numpy(),
@@ -223,17 +222,19 @@ def _entries(x: Matrix) -> Entries:
 def _library(x: Matrix) -> NDArray[np.float64]:
     """Sum the counts of each cell."""
     if isinstance(x, Tensor):
-        return x.sum(1, dtype=torch.float64).numpy()  # type: ignore[no-any-return]
-    sums = x.dense_values.sum(1, dtype=torch.float64).numpy()
+        return x.sum(1, dtype=torch.float64).numpy()
+    sums: NDArray[np.float64] = x.dense_values.sum(1, dtype=torch.float64).numpy()
     totals = np.concatenate([[0], np.cumsum(x.values.numpy(), dtype=np.float64)])
     starts = x.row_starts.numpy()
-    return sums + totals[starts[1:]] - totals[starts[:-1]]  # type: ignore[no-any-return]
+    sums += totals[starts[1:]] - totals[starts[:-1]]
+    return sums
 
 
 def _share(residual: NDArray[np.floating], library: NDArray[np.float64]) -> NDArray[np.floating]:
     """Return the sums of e over the genes by the library; nothing is lost where that is 0."""
     sums = residual.sum(0, dtype=np.float64)
-    return (sums / np.where(library > 0, library, 1)).astype(residual.dtype)
+    share: NDArray[np.floating] = sums / np.where(library > 0, library, 1)
+    return share.astype(residual.dtype)
 
 
 def _d_log(theta: Tensor, d_theta: Tensor, h: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scarce.sparse.elementary import exp, log1p
+from scarce.sparse.elementary import Number, exp, log1p
 
 __all__ = [
     "BLOCK",
@@ -71,6 +71,10 @@ class Entries(NamedTuple):
     """Shape (n_genes + 1,): entries of gene g are ``starts[g]:starts[g + 1]``."""
     cells: NDArray[np.int32]
     values: Floats
+
+    def of(self, genes: slice) -> "Entries":
+        """Return those of a range of genes."""
+        return Entries(self.starts[genes.start : genes.stop + 1], self.cells, self.values)
 
 
 @numba.njit(cache=True)
@@ -139,7 +143,7 @@ def exponentials(a: Floats, x: Entries, most: Floats, sums: NDArray[np.float64])
         genes = slice(block * BLOCK, min((block + 1) * BLOCK, len(a)))
         products[block] = _weighted(a, x, genes.start, genes.stop)
         _exponentials(a[genes], most[block], sums[block])
-    return products.sum()
+    return float(products.sum())
 
 
 @numba.njit(parallel=True, cache=True)
@@ -204,7 +208,7 @@ def negative_binomial(
             )
             totals[block] -= less
             d_theta[gene] = d + d_entries - d_less
-    return totals.sum()
+    return float(totals.sum())
 
 
 @numba.njit(parallel=True, cache=True)
@@ -213,7 +217,6 @@ def zero_inflated(
     rho: Floats,
     error: Floats,
     x: Entries,
-    first: int,
     scale: Floats,
     theta: NDArray[np.float64],
     d_theta: NDArray[np.float64],
@@ -223,21 +226,19 @@ def zero_inflated(
 
     Parameters
     ----------
-    a, scale, theta, d_theta, residual
+    a, x, scale, theta, d_theta, residual
         As in `negative_binomial`, of these genes.
     rho
         Log odds of zero inflation; becomes the gradient with respect to them.
     error
         Out: e.
-    x, first
-        The counts of all genes, and which of them is the first here.
     """
     totals = np.zeros(len(scale))
     for block in numba.prange(len(scale)):
         logs, odds = np.empty(a.shape[1], a.dtype), np.empty(a.shape[1], a.dtype)
         tail = np.zeros(_FEW + 1)
         for gene in range(block * BLOCK, min((block + 1) * BLOCK, len(a))):
-            each, span = theta[gene], slice(x.starts[first + gene], x.starts[first + gene + 1])
+            each, span = theta[gene], slice(x.starts[gene], x.starts[gene + 1])
             rows = a[gene], rho[gene], error[gene]
             total, d = _zero_inflated(rows, scale[block], a.dtype.type(each), logs, odds)
             rising, d_entries = _rising(x.values[span], each, tail)
@@ -245,7 +246,7 @@ def zero_inflated(
             _add(residual[block], error[gene])
             totals[block] += total + rising + more
             d_theta[gene] = d + d_entries + d_more
-    return totals.sum()
+    return float(totals.sum())
 
 
 @numba.njit(parallel=True, cache=True)
@@ -301,7 +302,7 @@ def _exponentials(a: Floats, most: Floats, sums: NDArray[np.float64]) -> None:
             sums[i] += row[i]
 
 
-@numba.njit
+@numba.njit()
 def _weighted(a: Floats, x: Entries, first: int, last: int) -> float:
     total = 0.0
     for gene in range(first, last):
@@ -324,25 +325,26 @@ def _add(to: Floats, row: Floats) -> None:
 
 
 @numba.njit(fastmath=_SUMS, error_model="numpy")
-def _dispersion_slope(r: float, q: float, log: float, small: float) -> float:
+def _dispersion_slope(r: Number, q: Number, log: Number, small: Number) -> Number:
     """Return h(r), of the type of r, as a series where r is below `small`."""
     t = type(r)
     series = r * r * (t(-1 / 2) + r * (t(2 / 3) + r * (t(-3 / 4) + r * t(4 / 5))))
     return series if r < small else r * q - log
 
 
-@numba.njit
-def _small(row: Floats) -> float:
+@numba.njit()
+def _small(row: Floats) -> Number:
     return row.dtype.type(_SMALL_SINGLE if row.itemsize == 4 else _SMALL_DOUBLE)
 
 
 @numba.njit(fastmath=_SUMS, error_model="numpy")
 def _negative_binomial(
-    row: Floats, scale: Floats, inverse: float, residual: Floats, logs: Floats
-) -> tuple[float, float]:
+    row: Floats, scale: Floats, inverse: Number, residual: Floats, logs: Floats
+) -> tuple[Number, Number]:
     """As if every count were zero: sum log(1 + r) and h; write mu and log(1 + r)."""
     one, small = row.dtype.type(1), _small(row)
-    total, slope = 0.0, 0.0
+    total: Number = 0.0
+    slope: Number = 0.0
     for i in range(len(row)):
         mu = row[i] * scale[i]
         r = mu * inverse
@@ -409,7 +411,7 @@ def _stirling(z: float) -> tuple[float, float]:
 
 @numba.njit(fastmath=_SUMS, error_model="numpy")
 def _zero_inflated(
-    rows: tuple[Floats, Floats, Floats], scale: Floats, theta: float, logs: Floats, odds: Floats
+    rows: tuple[Floats, Floats, Floats], scale: Floats, theta: Number, logs: Floats, odds: Floats
 ) -> tuple[float, float]:
     """As if every count were zero: sum log p and its derivative.
 
@@ -471,7 +473,9 @@ def _inflated_nonzeros(
 
 
 @numba.njit(error_model="numpy")
-def _positive_part(row: Floats, cells: NDArray[np.int32], values: Floats, inverse: float) -> Floats:
+def _positive_part(
+    row: Floats, cells: NDArray[np.int32], values: Floats, inverse: Number
+) -> Floats:
     """Return x q of the nonzeros of a gene, given mu."""
     kept = np.empty(len(cells), row.dtype)
     for entry in range(len(cells)):
@@ -480,7 +484,7 @@ def _positive_part(row: Floats, cells: NDArray[np.int32], values: Floats, invers
 
 
 @numba.njit(fastmath=_SUMS, error_model="numpy")
-def _project_negative_binomial(row: Floats, inverse: float, share: Floats, factor: float) -> None:
+def _project_negative_binomial(row: Floats, inverse: Number, share: Floats, factor: float) -> None:
     one, c = row.dtype.type(1), row.dtype.type(factor)
     for i in range(len(row)):
         row[i] *= -c * (one / (one + row[i] * inverse) + share[i])

@@ -13,11 +13,13 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["exp", "log1p"]
+__all__ = ["Number", "exp", "log1p"]
 
 _EXACT = {"contract"}
 """What the compiler may do here: fused multiply-adds, but no other order of operations, which
 would undo the splitting of constants."""
+
+Number = float | np.floating
 
 _F, _I = np.float32, np.int32
 _LOG2_E = _F(1 / math.log(2))
@@ -32,21 +34,21 @@ _E2, _E3, _E4, _E5, _E6, _E7 = (_F(1 / math.factorial(k)) for k in range(2, 8))
 _L3, _L5, _L7, _L9 = (_F(1 / k) for k in (3, 5, 7, 9))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _bits(typing: Any, x: Any) -> Any:  # noqa: ANN401, ARG001 - numba gives these no usable type
+@intrinsic
+def _bits(typing: Any, x: Any) -> Any:
     """Read the bits of a float32 as an int32."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.bitcast(values[0], context.get_value_type(signature.return_type))
 
     return types.int32(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _float_of(typing: Any, n: Any) -> Any:  # noqa: ANN401, ARG001 - as above
+@intrinsic
+def _float_of(typing: Any, n: Any) -> Any:
     """Read the bits of an int32 as a float32."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.bitcast(values[0], context.get_value_type(signature.return_type))
 
     return types.float32(types.int32), generate
@@ -60,7 +62,7 @@ def _exp32(x: np.float32) -> np.float32:
     r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
     p = _E4 + r * (_E5 + r * (_E6 + r * _E7))
     p = _ONE + r * (_ONE + r * (_E2 + r * (_E3 + r * p)))
-    return p * _float_of(_I((_I(n) + _BIAS) << _MANTISSA_BITS))
+    return p * _float_of(_I((_I(n) + _BIAS) << _MANTISSA_BITS))  # type: ignore[call-arg, no-any-return]
 
 
 @numba.njit(fastmath=_EXACT, error_model="numpy")
@@ -70,7 +72,8 @@ def _log1p32(x: np.float32) -> np.float32:
     Without loss of digits for small x: there f is x. And
     :math:`\log(1 + f) = 2\,\mathrm{artanh}(f / (2 + f))`, an odd series.
     """
-    k = _I((_bits(_ONE + x) - _ROOT_HALF_BITS) >> _MANTISSA_BITS)
+    bits: np.int32 = _bits(_ONE + x)  # type: ignore[call-arg]
+    k = _I((bits - _ROOT_HALF_BITS) >> _MANTISSA_BITS)
     scale = _float_of(_I((_BIAS - k) << _MANTISSA_BITS))
     f = x * scale + (scale - _ONE)
     s = f / (_TWO + f)
@@ -78,12 +81,12 @@ def _log1p32(x: np.float32) -> np.float32:
     return _F(k) * _LN_2 + _TWO * s * (_ONE + s2 * (_L3 + s2 * (_L5 + s2 * (_L7 + s2 * _L9))))
 
 
-def exp(x: float) -> float:
+def exp(x: Number) -> Number:
     """Return e to the x, for use in compiled code; in float32 x is held within [-87, 88]."""
     return math.exp(x)
 
 
-def log1p(x: float) -> float:
+def log1p(x: Number) -> Number:
     """Return log(1 + x) for x > -1, for use in compiled code; in float32 for x < 1e38."""
     return math.log1p(x)
 
@@ -91,15 +94,15 @@ def log1p(x: float) -> float:
 # numba wants no annotations here that the functions returned do not have.
 
 
-@overload(exp)  # type: ignore[untyped-decorator]
-def _compiled_exp(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@overload(exp)
+def _compiled_exp(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _exp32(x)
     return lambda x: math.exp(x)
 
 
-@overload(log1p)  # type: ignore[untyped-decorator]
-def _compiled_log1p(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@overload(log1p)
+def _compiled_log1p(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _log1p32(x)
     return lambda x: math.log1p(x)
