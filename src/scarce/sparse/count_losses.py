@@ -164,7 +164,7 @@ def _zero_inflated(
     d_theta = torch.empty_like(theta)
     residual = np.zeros_like(rates.scale)
     a, error = rates.a.numpy(), torch.empty_like(rates.a)
-    d_h, d_zeros = torch.zeros_like(h), torch.empty_like(zeros)
+    d_h, d_zeros, factor = torch.zeros_like(h), torch.empty_like(zeros), -1 / len(h)
     total = rates.log_likelihood
     for first in range(0, len(zeros), _GENES):
         genes = slice(first, first + _GENES)
@@ -181,15 +181,13 @@ def _zero_inflated(
             residual[blocks],
         )
         if wanted:
-            torch.mm(rho, h, out=d_zeros[genes])
-            d_h.addmm_(rho.T, zeros[genes])
+            torch.mm(rho, factor * h, out=d_zeros[genes])
+            d_h.addmm_(rho.T, zeros[genes], alpha=factor)
     if not wanted:
         return total, []
     share = _share(residual, rates.library)
-    counts.project(a, error.numpy(), share, -1 / len(h))
-    d_zeros /= -len(h)
-    d_h = (rates.a.T @ v).sub_(d_h, alpha=1 / len(h))
-    return total, [d_h, rates.a @ h, _d_log(theta, d_theta, h), d_zeros]
+    counts.project(a, error.numpy(), share, factor)
+    return total, [d_h.addmm_(rates.a.T, v), rates.a @ h, _d_log(theta, d_theta, h), d_zeros]
 
 
 def _softmax(x: Matrix, h: Tensor, v: Tensor) -> _Softmax:
