@@ -1,5 +1,6 @@
 """Models of raw counts: which values they read, what they refuse, and what they learn."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -13,9 +14,11 @@ from scarce.errors import InputError
 from scarce.held_out import bounds, explained_variance
 from scarce.models.parts import Network
 from scarce.preprocess import normalise
+from scarce.report.account import steps
 from scarce.study import BenchmarkConfig
 from scarce.train import TrainConfig
 from scarce.trial import trial
+from summaries import make_summary
 
 OF_COUNTS = ["poisson", "nb", "zinb"]
 every_likelihood = pytest.mark.parametrize("likelihood", OF_COUNTS)
@@ -110,6 +113,14 @@ def test_explained_variance_may_read_other_values_of_the_cells() -> None:
     x = sp.csr_matrix(np.eye(3, dtype=np.float32))
     mean, read = np.full(3, 1 / 3), 2 * x
     assert explained_variance(x, mean, lambda b: b.toarray() / 2, read=read) == pytest.approx(1)
+
+
+def test_the_report_names_the_likelihood_of_what_was_trained() -> None:
+    summary = make_summary()
+    summary = replace(summary, config={**summary.config, "likelihood": "nb"})
+    said = dict(steps(summary))
+    assert said["β-VAE"].endswith(" s in all; likelihood nb.")
+    assert "likelihood" not in said["PCA"]
 
 
 def test_likelihoods_reach_the_settings_of_runs_and_benchmarks() -> None:
