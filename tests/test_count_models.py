@@ -118,7 +118,7 @@ def test_explained_variance_may_read_other_values_of_the_cells() -> None:
 def test_the_report_names_the_likelihood_of_what_was_trained() -> None:
     summary = make_summary()
     summary = replace(summary, config={**summary.config, "likelihood": "nb"})
-    said = dict(steps(summary))
+    said = dict(steps(summary, n_explored=10))
     assert said["β-VAE"].endswith(" s in all; likelihood nb.")
     assert "likelihood" not in said["PCA"]
 
