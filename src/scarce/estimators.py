@@ -22,7 +22,7 @@ from scarce import check
 from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
-from scarce.likelihoods import LIKELIHOODS
+from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
@@ -43,7 +43,7 @@ _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
 
 Cells: TypeAlias = AnnData | csr_matrix
-"""Log-normalised expression, cells x genes."""
+"""Log-normalised expression or, for a likelihood of counts, raw counts; cells x genes."""
 
 
 class Estimator(ABC):
@@ -89,20 +89,22 @@ class Estimator(ABC):
         ----------
         cells
             Log-normalised expression, n_cells x n_genes: an AnnData (never modified) or a
-            CSR matrix. Memory stays proportional to its nonzeros.
+            CSR matrix. Memory stays proportional to its nonzeros. A network with a likelihood
+            of counts reads raw counts instead: ``layers["counts"]`` where there is such a
+            layer, else ``X``.
         layer
-            Layer of the AnnData to use instead of ``X``.
+            Layer of the AnnData to use instead.
         on_epoch
             Called after each epoch with its number, counted from 1.
 
         Raises
         ------
         InputError
-            If the values are not finite and non-negative, look like raw counts, or an
-            option is out of range.
+            If the values are not finite and non-negative, look like raw counts (or are none,
+            where the likelihood is one of counts), or an option is out of range.
         """
         _check_options(self)
-        x, self.var_names_ = _matrix(cells, layer)
+        x, self.var_names_ = _matrix(cells, layer, self.network.likelihood)
         self.covariates_ = Covariates.of(_table(cells), self.batch, self.covariates)
         known = self.covariates_.columns(_table(cells))
         train, held_out = self._split(x.shape[0])
@@ -132,7 +134,7 @@ class Estimator(ABC):
             As in `fit`. The genes of an AnnData are matched by name, in any order; genes
             it lacks count as zero, with a warning that says how many.
         layer
-            Layer of the AnnData to use instead of ``X``.
+            Layer of the AnnData to use instead.
 
         Returns
         -------
@@ -148,6 +150,8 @@ class Estimator(ABC):
         """Return the expected log-normalised expression, a dense (n_cells, n_genes) array.
 
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
+        Where it is of counts, this is the logarithm of 1 + what is expected of 10,000 counts
+        over the modelled genes.
         """
 
         def encode_and_decode(batch: Batch) -> Tensor:
@@ -243,6 +247,8 @@ class Estimator(ABC):
     def _choose_path(self, x: csr_matrix, n_train: int) -> Arithmetic:
         if self.training.path != "auto":
             return self.training.path
+        if LIKELIHOODS[self.network.likelihood].counts:
+            return "sparse"  # their decoder costs the same on both, and the encoder less
         return choose_path(
             n_cells=min(self.training.batch_size, n_train),
             n_genes=x.shape[1],
@@ -280,7 +286,7 @@ class Estimator(ABC):
     def _encode(
         self, cells: Cells, layer: str | None, encode: Callable[[Batch], Tensor]
     ) -> NDArray[np.float32]:
-        x, names = _matrix(cells, layer)
+        x, names = _matrix(cells, layer, self.network.likelihood)
         x = self._align(x, names)
         known = self.covariates_.columns(_table(cells))
         batches = self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
@@ -540,16 +546,27 @@ class LinearVSC(Estimator):
         return module
 
 
-def _matrix(cells: Cells, layer: str | None) -> tuple[csr_matrix, list[str] | None]:
-    """Return checked expression as CSR, and the gene names where they are known."""
+def _matrix(
+    cells: Cells, layer: str | None, likelihood: str
+) -> tuple[csr_matrix, list[str] | None]:
+    """Return what a likelihood models, checked, as CSR, and the gene names where known."""
+    read, of_counts = check.log_normalised, LIKELIHOODS[likelihood].counts
+    if of_counts:
+        advice = (
+            f"Likelihood {likelihood!r} is one of raw counts: keep them in layers['counts'], or "
+            "pass the layer that has them."
+        )
+        read = partial(check.counts, n_cells=1, advice=advice)
     if not isinstance(cells, AnnData):
-        return check.log_normalised(cells), None
+        return read(cells), None
+    if layer is None and of_counts and "counts" in cells.layers:
+        layer = "counts"
     if layer is not None and layer not in cells.layers:
         raise InputError(
             f"layer must be one of the layers {sorted(cells.layers)}; found {layer!r}."
         )
     values = cells.X if layer is None else cells.layers[layer]
-    return check.log_normalised(values, cells.obs_names, cells.var_names), list(cells.var_names)
+    return read(values, cells.obs_names, cells.var_names), list(cells.var_names)
 
 
 def _table(cells: Cells) -> pd.DataFrame:
@@ -594,6 +611,7 @@ def _check_options(model: Estimator) -> None:
     check.in_range("held_out", training.held_out, least=0, below=1)
     check.one_of("path", training.path, PATHS)
     check.one_of("likelihood", network.likelihood, LIKELIHOODS)
+    require_unscaled_counts(network.likelihood, scaled=model.scaled)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
     if isinstance(model, LinearVSC):
         check.one_of("likelihood of a LinearVSC", network.likelihood, ["gaussian"])
