@@ -16,6 +16,7 @@ from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Body, Network, ramp
 from scarce.models.posteriors import (
+    SpikeAndSlabPrior,
     gaussian_kl,
     gaussian_sample,
     soft_gate,
@@ -34,22 +35,27 @@ def body(network: Network) -> Body:
     return Body(N_GENES, N_LATENT, network)
 
 
+def bvsc(
+    network: Network, *, hard: bool = True, slab: tuple[float, float] = (0.0, 1.0)
+) -> BetaVSCNet:
+    return BetaVSCNet(
+        body(network),
+        SpikeAndSlabPrior(N_LATENT, 0.2, slab=slab),
+        beta=1.0,
+        warm_up=0.3,
+        opening=(0.05, 0.3),
+        hard=hard,
+        sharpness=(50.0, 200.0),
+    )
+
+
 NETS = {
     "dae": lambda net: AutoencoderNet(body(net), N_LATENT),
     "dae with relu code": lambda net: AutoencoderNet(body(net), N_LATENT, relu_code=True),
     "bvae": lambda net: BetaVAENet(body(net), N_LATENT, beta=1.0, warm_up=0.3),
-    "bvsc": lambda net: BetaVSCNet(
-        body(net), N_LATENT, beta=1.0, alpha=0.2, warm_up=0.3, hard=True, sharpness=(50.0, 200.0)
-    ),
-    "bvsc with soft gates": lambda net: BetaVSCNet(
-        body(net),
-        N_LATENT,
-        beta=1.0,
-        alpha=0.2,
-        warm_up=0.3,
-        hard=False,
-        sharpness=(50.0, 200.0),
-    ),
+    "bvsc": lambda net: bvsc(net, hard=True),
+    "bvsc with soft gates": lambda net: bvsc(net, hard=False),
+    "bvsc with a slab away from zero": lambda net: bvsc(net, slab=(1.0, 0.5)),
 }
 
 every_net = pytest.mark.parametrize("name", NETS)

@@ -28,6 +28,7 @@ from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
+from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
@@ -455,17 +456,17 @@ class BetaVSC(Estimator):
         return self._encode(cells, layer, self.module_.inclusion)
 
     def _build(self, body: Body) -> Net:
+        prior = SpikeAndSlabPrior(
+            self.n_latent, self.alpha, slab=self.slab, learned=self.learn_alpha
+        )
         return BetaVSCNet(
             body,
-            self.n_latent,
+            prior,
             beta=self.beta,
-            alpha=self.alpha,
             warm_up=self.warm_up,
+            opening=self.opening,
             hard=self.hard,
             sharpness=self.sharpness,
-            slab=self.slab,
-            opening=self.opening,
-            learn_alpha=self.learn_alpha,
         )
 
 
@@ -524,14 +525,8 @@ class LinearVSC(Estimator):
         return weight[:, : self.n_latent].numpy().copy()
 
     def _build(self, body: Body) -> Net:
-        return LinearVSCNet(
-            body,
-            self.n_latent,
-            beta=self.beta,
-            alpha=self.alpha,
-            slab=self.slab,
-            opening=self.opening,
-        )
+        prior = SpikeAndSlabPrior(self.n_latent, self.alpha, slab=self.slab)
+        return LinearVSCNet(body, prior, beta=self.beta, opening=self.opening)
 
     def _net(self, n_genes: int) -> Net:
         linear = replace(self.network, linear_decoder=True)

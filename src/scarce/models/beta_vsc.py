@@ -28,12 +28,10 @@ class BetaVSCNet(Net):
 
     Parameters
     ----------
-    body, n_latent
-        Encoder and decoder, and J.
+    body, prior
+        Encoder and decoder, and what each unit is expected to be.
     beta
         Weight of the KL divergence, see `BetaVAENet`.
-    alpha
-        Prior probability that a unit is on, in (0, 1).
     warm_up
         Share of training over which the weight rises linearly from 0 to beta.
     hard
@@ -42,13 +40,9 @@ class BetaVSCNet(Net):
     sharpness
         c of the soft gates at the start and at the end of training, see `soft_gate`; 50 and
         200 in the supplement of the paper.
-    slab
-        Mean and standard deviation of a unit that is on; (0, 1) in the paper.
     opening
         Shares of training between which the slabs open: before the first all cells have
         the prior's, so that units first learn to be on or off.
-    learn_alpha
-        Learn the prior probability of each unit, from `alpha` on.
 
     Notes
     -----
@@ -66,16 +60,13 @@ class BetaVSCNet(Net):
     def __init__(
         self,
         body: Body,
-        n_latent: int,
+        prior: SpikeAndSlabPrior,
         *,
         beta: float,
-        alpha: float,
         warm_up: float,
+        opening: tuple[float, float],
         hard: bool,
         sharpness: tuple[float, float],
-        slab: tuple[float, float] = (0.0, 1.0),
-        opening: tuple[float, float] = (0.0, 0.0),
-        learn_alpha: bool = False,
     ) -> None:
         super().__init__(body)
         self.beta = beta
@@ -83,8 +74,8 @@ class BetaVSCNet(Net):
         self.hard = hard
         self.sharpness = sharpness
         self.opening = opening
-        self.posterior = SpikeAndSlabHead(body.n_features, n_latent, slab)
-        self.prior = SpikeAndSlabPrior(n_latent, alpha, slab=slab, learned=learn_alpha)
+        self.posterior = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
+        self.prior = prior
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         r"""Return the posterior mean, :math:`\gamma\mu`."""
