@@ -251,6 +251,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", help="sparse or dense arithmetic (default: auto, the cheaper)")
     parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: 0)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 1)")
+    parser.add_argument(
+        "--gmt", metavar="FILE", help="gene sets to look for in what each latent does to genes"
+    )
     _add_filters(parser)
 
 

@@ -33,6 +33,8 @@ class RunConfig:
         Of every model that has the option; see the models and `scarce.train.TrainConfig`.
     seed, seeds
         First seed and how many.
+    gmt
+        GMT file of gene sets to look for in the latents' programmes.
     qc
         Filter cells and genes.
     min_cells, min_genes, max_genes, max_mito
@@ -55,6 +57,7 @@ class RunConfig:
     path: str = "auto"
     seed: int = 0
     seeds: int = 1
+    gmt: str | None = None
     qc: bool = True
     min_cells: int = 3
     min_genes: int = 200

@@ -3,11 +3,11 @@
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from scarce import check
 from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
+from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
@@ -33,7 +34,7 @@ from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator"]
+__all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator", "Gated", "load_model"]
 
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -122,8 +123,10 @@ class Estimator(ABC):
             )
         return self
 
-    def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
-        """Return the code of each cell: the posterior mean, never a sample.
+    def transform(
+        self, cells: Cells, *, layer: str | None = None, exact_zeros: bool = False
+    ) -> NDArray[np.float32]:
+        r"""Return the code of each cell: the posterior mean, never a sample.
 
         Parameters
         ----------
@@ -132,12 +135,32 @@ class Estimator(ABC):
             it lacks count as zero, with a warning that says how many.
         layer
             Layer of the AnnData to use instead of ``X``.
+        exact_zeros
+            Of a model with gates: its mean where on, :math:`\mu`, for every unit that is more
+            likely on than off, and exactly 0 for the others. The posterior mean
+            :math:`\gamma\mu` is small there, but never 0.
 
         Returns
         -------
         Array of shape (n_cells, n_latent).
+
+        Raises
+        ------
+        InputError
+            If exact zeros are asked of a model without gates.
         """
-        return self._encode(cells, layer, self.module_.encode)
+        encode = partial(code_with_zeros, self.module_) if exact_zeros else self.module_.encode
+        return self._encode(cells, layer, encode)
+
+    def uncertainty(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+        """Return the posterior standard deviation of each code, shape (n_cells, n_latent).
+
+        Raises
+        ------
+        InputError
+            If the model has no distribution over codes.
+        """
+        return self._encode(cells, layer, partial(posterior_sd, self.module_))
 
     def fit_transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Fit, then transform the same cells."""
@@ -147,13 +170,69 @@ class Estimator(ABC):
         """Return the expected log-normalised expression, a dense (n_cells, n_genes) array.
 
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
+        `scarce.denoise.denoise` writes it to disk without ever holding it.
         """
+        return np.concatenate(list(self.reconstruct_blocks(cells, layer=layer)))
 
-        def encode_and_decode(batch: Batch) -> Tensor:
-            return self.module_.body.decode(self.module_.encode(batch), batch.covariates)
+    def reconstruct_blocks(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield what `reconstruct` returns in blocks of cells, first to last."""
+        batches = self._batches(cells, layer)
+        for batch in batches.ordered():
+            with torch.no_grad():
+                x_hat = self.module_.body.decode(self.module_.encode(batch), batch.covariates)
+            yield self._unscaled(x_hat)
 
-        x_hat = self._encode(cells, layer, encode_and_decode)
-        return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)
+    def expression(self, cells: Cells, *, layer: str | None = None) -> csr_matrix:
+        """Return the expression of the genes of the fit, in their order; absent ones are zero."""
+        return self._align(*_matrix(cells, layer))
+
+    def decode(
+        self, z: NDArray[np.floating], *, table: pd.DataFrame | None = None
+    ) -> NDArray[np.float32]:
+        """Return the expected log-normalised expression of codes, shape (n_codes, n_genes).
+
+        Parameters
+        ----------
+        z
+            Codes, shape (n_codes, n_latent).
+        table
+            Cell table with a row of covariates for each code. Without it every code belongs
+            in equal shares to all batches, and every number is at its mean.
+        """
+        if table is None:
+            known = np.tile(self.covariates_.average, (len(z), 1))
+        else:
+            known = self.covariates_.columns(table)
+        with torch.no_grad():
+            code = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+            return self._unscaled(self.module_.body.decode(code, torch.from_numpy(known)))
+
+    def sample(self, n_cells: int, *, seed: int = 0) -> NDArray[np.float32]:
+        """Draw codes of new cells from the prior; return their expected expression.
+
+        Parameters
+        ----------
+        n_cells
+            How many.
+        seed
+            Of the codes.
+
+        Returns
+        -------
+        Expected log-normalised expression, a dense (n_cells, n_genes) array, without the noise
+        that the likelihood adds to it; see `decode` for the covariates.
+
+        Raises
+        ------
+        InputError
+            If the model has no prior.
+        """
+        check.in_range("n_cells", n_cells, least=1)
+        with torch.no_grad():
+            z = draw_codes(self.module_, n_cells, self.n_latent, seed)
+        return self.decode(z.numpy())
 
     @property
     def n_parameters_(self) -> int:
@@ -279,12 +358,17 @@ class Estimator(ABC):
     def _encode(
         self, cells: Cells, layer: str | None, encode: Callable[[Batch], Tensor]
     ) -> NDArray[np.float32]:
-        x, names = _matrix(cells, layer)
-        x = self._align(x, names)
-        known = self.covariates_.columns(_table(cells))
-        batches = self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
         with torch.no_grad():
-            return torch.cat([encode(batch) for batch in batches.ordered()]).numpy()
+            return torch.cat([encode(b) for b in self._batches(cells, layer).ordered()]).numpy()
+
+    def _batches(self, cells: Cells, layer: str | None) -> Batches:
+        x = self.expression(cells, layer=layer)
+        known = self.covariates_.columns(_table(cells))
+        return self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
+
+    def _unscaled(self, x_hat: Tensor) -> NDArray[np.float32]:
+        x: NDArray[np.float32] = x_hat.numpy()
+        return x if self.scaling_ is None else self.scaling_.undo(x).astype(np.float32)
 
     def _align(self, x: csr_matrix, names: list[str] | None) -> csr_matrix:
         """Put the columns of `x` in the order of the fitted genes; absent genes are zero."""
@@ -297,6 +381,16 @@ class Estimator(ABC):
                 "names. Pass an AnnData to fit and transform, so that genes match by name."
             )
         return _select_genes(x, names, self.var_names_)
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """A model whose units are on in some cells and off in others."""
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
 
 
 class DeepAutoencoder(Estimator):
@@ -453,6 +547,19 @@ class BetaVSC(Estimator):
         )
 
 
+def load_model(directory: str | Path) -> Estimator:
+    """Read what any estimator's `save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no model, or a newer format.
+    """
+    kind = _about(Path(directory))["model"]
+    leaves = {leaf.__name__: leaf for leaf in Estimator.__subclasses__()}
+    return leaves[check.one_of("model", kind, leaves)].load(directory)
+
+
 def _matrix(cells: Cells, layer: str | None) -> tuple[csr_matrix, list[str] | None]:
     """Return checked expression as CSR, and the gene names where they are known."""
     if not isinstance(cells, AnnData):
@@ -513,12 +620,17 @@ def _check_options(model: Estimator) -> None:
             check.in_range(name, getattr(model, name), **limits)
 
 
-def _read_about(directory: Path, model: str) -> dict[str, Any]:
-    """Return the content of ``model.json`` after checking that it is the right one."""
+def _about(directory: Path) -> dict[str, Any]:
     path = directory / "model.json"
     if not path.is_file():
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
     about: dict[str, Any] = json.loads(path.read_text())
+    return about
+
+
+def _read_about(directory: Path, model: str) -> dict[str, Any]:
+    """Return the content of ``model.json`` after checking that it is the right one."""
+    about = _about(directory)
     if about["model"] != model:
         raise InputError(f"the model must be a {model}; {directory} holds a {about['model']}.")
     if about["format"] > _FORMAT:
