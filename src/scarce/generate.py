@@ -14,7 +14,9 @@ from scarce.sparse.batches import Batch
 __all__ = ["code_with_zeros", "draw_codes", "posterior_sd"]
 
 
-def draw_codes(module: Net, n_cells: int, n_latent: int, seed: int) -> Float[Tensor, "cells latent"]:
+def draw_codes(
+    module: Net, n_cells: int, n_latent: int, seed: int
+) -> Float[Tensor, "cells latent"]:
     """Draw codes from the prior; gates of a spike-and-slab prior are exactly 0 or 1.
 
     Raises

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
@@ -175,14 +176,13 @@ def reference(
 class _Fit(NamedTuple):
     """What is compared between seeds."""
 
-    z: np.ndarray
-    effect: np.ndarray
+    z: NDArray[np.float32]
+    effect: NDArray[np.float64]
 
 
 def _fit(estimator: Estimator, cells: AnnData) -> _Fit:
     used = use(estimator, cells)
-    known = cells.obs if estimator.covariates_.n_columns else None
-    return _Fit(used.z, ablate(estimator, used, known)[0])
+    return _Fit(used.z, ablate(estimator, used)[0])
 
 
 def _interpret(
@@ -251,7 +251,8 @@ def _annotate(
     progress: Progress,
 ) -> Cells:
     """Store codes, maps and clusters of the first seed with the cells; return what is drawn."""
-    tsne3d, leiden, inclusion = {}, {}, {}
+    tsne3d, leiden = {}, {}
+    inclusion: dict[str, NDArray[np.float32]] = {}
     for model, done in first.items():
         with progress(f"{TITLES[model]}: 3-D map", 1):
             tsne3d[model] = layout.tsne(done.neighbourhood, 3, seed=done.run.seed)

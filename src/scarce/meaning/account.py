@@ -1,6 +1,7 @@
 """What was found out about latents, as plain data for the report and as AnnData for everyone."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,13 +76,14 @@ def _programmes(
     model: str, found: Programmes, again: Reproducibility | None
 ) -> Iterator[Programme]:
     top = found.top(_N_GENES)
-    for j, row in found.latents.iterrows():
+    for row in found.latents.reset_index().to_dict("records"):
+        j = int(row["latent"])
         mine = top[top["latent"] == j]
         up, down = (_genes(mine[mine["direction"] == end]) for end in DIRECTIONS)
-        repeated, cosine = _repeated(again, int(j))
+        repeated, cosine = _repeated(again, j)
         yield Programme(
             model=model,
-            latent=int(j),
+            latent=j,
             name=str(row["name"]),
             opposite=str(row["opposite"]),
             sign=int(row["sign"]),
@@ -95,15 +97,13 @@ def _programmes(
             cosine=cosine,
             up=up,
             down=down,
-            sets=_sets(found.enrichment, int(j)),
+            sets=_sets(found.enrichment, j),
         )
 
 
 def _genes(rows: pd.DataFrame) -> tuple[GeneEffect, ...]:
-    return tuple(
-        GeneEffect(str(row.gene), float(row.effect), float(row.se), float(row.score))
-        for row in rows.itertuples(index=False)
-    )
+    columns = ["gene", "effect", "se", "score"]
+    return tuple(GeneEffect(*row) for row in _plain(rows[columns]))
 
 
 def _sets(enrichment: pd.DataFrame | None, j: int) -> tuple[EnrichedSet, ...]:
@@ -111,24 +111,21 @@ def _sets(enrichment: pd.DataFrame | None, j: int) -> tuple[EnrichedSet, ...]:
         return ()
     mine = enrichment[(enrichment["latent"] == j) & (enrichment["q_top"] < _LARGEST_Q)]
     best = mine.sort_values(["q_top", "set"], kind="stable").head(_N_SETS)
-    return tuple(
-        EnrichedSet(
-            name=str(row.set),
-            direction=str(row.direction),
-            n_genes=int(row.n_genes),
-            overlap=int(row.overlap),
-            auc=float(row.auc),
-            q=float(row.q_top),
-        )
-        for row in best.itertuples(index=False)
-    )
+    columns = ["name", "direction", "n_genes", "overlap", "auc", "q"]
+    best = best.rename(columns={"set": "name", "q_top": "q"})[columns]
+    return tuple(EnrichedSet(*row) for row in _plain(best))
+
+
+def _plain(rows: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Yield each row as Python's own numbers and text."""
+    return zip(*(rows[column].tolist() for column in rows), strict=True)
 
 
 def _repeated(again: Reproducibility | None, j: int) -> tuple[float, float]:
     if again is None:
         return np.nan, np.nan
-    row = again.latents.query("fit == 0 and latent == @j").iloc[0]
-    return float(row["reproducibility"]), float(row["cosine"])
+    mine = again.latents[(again.latents["fit"] == 0) & (again.latents["latent"] == j)]
+    return float(mine["reproducibility"].iloc[0]), float(mine["cosine"].iloc[0])
 
 
 def _mean(values: "pd.Series[float]") -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -48,11 +49,13 @@ class Use:
     """Shape (n_latent,): what a latent is set to."""
     gamma: NDArray[np.float32] | None
     """Inclusion probabilities; None without gates."""
+    table: pd.DataFrame | None
+    """Cell table with the model's covariates; None for a model without."""
 
     @property
     def n_cells(self) -> NDArray[np.int64]:
         """How many cells use each latent, shape (n_latent,)."""
-        return np.count_nonzero(self.side, axis=0)
+        return np.asarray(np.count_nonzero(self.side, axis=0))
 
     @property
     def shift(self) -> Numbers:
@@ -63,7 +66,7 @@ class Use:
     def sd(self) -> Numbers:
         """Standard deviation of each latent: over cells that use it, or without gates all."""
         if self.gamma is None:
-            return self.z.std(axis=0, dtype=np.float64)
+            return np.asarray(self.z.std(axis=0, dtype=np.float64))
         members = [self.z[self.side[:, j] != 0, j] for j in range(self.z.shape[1])]
         return np.array([m.std(dtype=np.float64) if len(m) else 0.0 for m in members])
 
@@ -71,17 +74,17 @@ class Use:
 def use(estimator: Estimator, cells: Cells, *, layer: str | None = None) -> Use:
     """Return which cells use which latent of a fitted model."""
     z = estimator.transform(cells, layer=layer)
+    covariates = estimator.covariates_.n_columns > 0
+    table = cells.obs if covariates and isinstance(cells, AnnData) else None
     if isinstance(estimator, Gated):
         gamma = estimator.inclusion_probabilities(cells, layer=layer)
-        return Use(z, (gamma > _ON).astype(np.int8), np.zeros(z.shape[1]), gamma)
+        return Use(z, (gamma > _ON).astype(np.int8), np.zeros(z.shape[1]), gamma, table)
     mean, sd = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
     side = np.sign(z - mean) * (np.abs(z - mean) > _FAR * sd)
-    return Use(z, side.astype(np.int8), mean, None)
+    return Use(z, side.astype(np.int8), mean, None, table)
 
 
-def ablate(
-    estimator: Estimator, used: Use, table: pd.DataFrame | None = None
-) -> tuple[Numbers, Numbers]:
+def ablate(estimator: Estimator, used: Use) -> tuple[Numbers, Numbers]:
     """Return the effect of each latent on each gene, and its standard error over cells.
 
     Parameters
@@ -90,8 +93,6 @@ def ablate(
         Fitted model.
     used
         See `use`.
-    table
-        Cell table with the model's covariates; None for a model without.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def ablate(
     n_genes, n_latent = len(estimator.module_.body.likelihood.weight), used.z.shape[1]
     sums, squares = np.zeros((2, n_latent, n_genes))
     for rows in _blocks(len(used.z), n_genes):
-        known = None if table is None else table.iloc[rows]
+        known = None if used.table is None else used.table.iloc[rows]
         whole = estimator.decode(used.z[rows], table=known)
         for j in range(n_latent):
             lost = _lost(estimator, used, known, whole, rows, j)

@@ -145,7 +145,9 @@ def _membership(
 ) -> tuple[list[str], csr_matrix]:
     """Return the sets with enough genes, and a row of ones and zeros over genes for each."""
     place = {gene: i for i, gene in enumerate(genes)}
-    rows = {name: [place[g] for g in dict.fromkeys(own) if g in place] for name, own in sets.items()}
+    rows = {
+        name: [place[g] for g in dict.fromkeys(own) if g in place] for name, own in sets.items()
+    }
     kept = {name: own for name, own in rows.items() if len(own) >= _LEAST_GENES}
     if not kept:
         example = next((own[0] for own in sets.values() if len(own)), "none")

@@ -158,8 +158,7 @@ def programmes(
     sets = gmt if gmt is None or isinstance(gmt, Mapping) else read_gmt(gmt)
     used = use(estimator, cells, layer=layer)
     x = estimator.expression(cells, layer=layer)
-    table = cells.obs if isinstance(cells, AnnData) else None
-    effect, se = ablate(estimator, used, table if estimator.covariates_.n_columns else None)
+    effect, se = ablate(estimator, used)
     sign = _sign(effect)
     effect, raw = effect * sign, raw_difference(x, used) * sign
     score = _score(effect, se)
@@ -192,9 +191,7 @@ def _score(effect: Numbers, se: Numbers) -> Numbers:
     return effect / np.where(guarded > 0, guarded, 1.0)
 
 
-def _latents(
-    used: Use, effect: Numbers, raw: Numbers, sign: NDArray[np.int8]
-) -> pd.DataFrame:
+def _latents(used: Use, effect: Numbers, raw: Numbers, sign: NDArray[np.int8]) -> pd.DataFrame:
     n_cells, shift = used.n_cells, used.shift
     n = np.maximum(n_cells, 1)
     total, size = shift.sum(axis=0), np.abs(shift).sum(axis=0)
@@ -216,7 +213,9 @@ def _latents(
     )
 
 
-def _names(score: Numbers, genes: list[str], markers: Markers) -> dict[str, list[str] | list[float]]:
+def _names(
+    score: Numbers, genes: list[str], markers: Markers
+) -> dict[str, list[str] | list[float]]:
     high = [suggest(column, genes, markers) for column in score.T]
     low = [suggest(-column, genes, markers) for column in score.T]
     return {

@@ -6,7 +6,6 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -121,9 +120,8 @@ def _codes(
     codes, moved = [], []
     for model in models:
         used = use(model, cells, layer=layer)
-        known = isinstance(cells, AnnData) and model.covariates_.n_columns > 0
         codes.append(used.z.astype(np.float64))
-        moved.append(ablate(model, used, cells.obs if known else None)[0])
+        moved.append(ablate(model, used)[0])
     return codes, moved
 
 
