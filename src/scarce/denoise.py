@@ -46,6 +46,8 @@ def denoise(estimator: Estimator, adata: AnnData, path: Path, *, layer: str | No
     if path.suffix != ".h5ad":
         raise InputError(f"the output must be named .h5ad; found {path.name!r}.")
     x = estimator.expression(adata, layer=layer)
+    if estimator.var_names_ is None:
+        raise InputError("the model must know its genes by name; it was fitted on a bare matrix.")
     small = AnnData(x, obs=adata.obs, var=pd.DataFrame(index=pd.Index(estimator.var_names_)))
     with write.atomic_path(path) as temporary:
         small.write_h5ad(temporary, compression="gzip")

@@ -65,8 +65,7 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     write.table(directory / "markers.csv", _table(Marker, summary.markers))
     write.table(directory / "programmes.csv", programmes_table(summary))
     if enrichment is not None:
-        first = ["model", *enrichment.columns.drop("model")]
-        write.table(directory / "programmes_enrichment.csv", enrichment[first])
+        write.table(directory / "programmes_enrichment.csv", _numbered(enrichment))
     write.text(directory / "config.toml", to_toml(config))
     figures = all_figures(summary)
     write.text(directory / "report.html", render(summary, figures))
@@ -131,11 +130,11 @@ def metrics_table(summary: RunSummary) -> pd.DataFrame:
 
 
 def programmes_table(summary: RunSummary) -> pd.DataFrame:
-    """One row per model, programme, direction and rank of a gene."""
+    """One row per model, programme (from 1, as in the report), direction and rank of a gene."""
     rows = [
         {
             "model": found.model,
-            "programme": found.latent,
+            "programme": found.latent + 1,
             "name": found.name if direction == "up" else found.opposite,
             "direction": direction,
             "rank": rank,
@@ -147,6 +146,14 @@ def programmes_table(summary: RunSummary) -> pd.DataFrame:
         for rank, gene in enumerate(genes, start=1)
     ]
     return pd.DataFrame(rows, columns=_PROGRAMME_COLUMNS)
+
+
+def _numbered(enrichment: pd.DataFrame) -> pd.DataFrame:
+    """Put model and programme first, counted from 1 as in the report."""
+    table = enrichment.rename(columns={"latent": "programme"})
+    table["programme"] += 1
+    first = ["model", "programme"]
+    return table[[*first, *table.columns.drop(first)]]
 
 
 def to_toml(config: RunConfig) -> str:

@@ -262,6 +262,8 @@ class Programme:
     """The same for the negative end."""
     sign: int
     """-1 if the effects were turned round, so that the strongest are positive."""
+    switches: bool
+    """It is off in some cells."""
     n_cells: int
     """Cells that use it."""
     share: float

@@ -87,6 +87,7 @@ def _programmes(
             name=str(row["name"]),
             opposite=str(row["opposite"]),
             sign=int(row["sign"]),
+            switches=bool(row["switches"]),
             n_cells=int(row["n_cells"]),
             share=float(row["share"]),
             one_sided=float(row["one_sided"]),

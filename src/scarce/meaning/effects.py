@@ -5,10 +5,11 @@ For the cells i that use latent j, with code z_i and decoder f,
 .. math:: D_{gj} = \operatorname{mean}_i\; s_{ij}
           \big[f_g(z_i) - f_g(z_i \text{ with } z_j = o_j)\big].
 
-In a model with gates a cell uses the units whose inclusion probability is above one half,
-off is :math:`o_j = 0`, the model's own, and :math:`s = 1`. Without gates nothing is ever off:
-there :math:`o_j` is the mean of the latent, a cell uses a latent that is more than one standard
-deviation from it, and :math:`s = \pm 1` is the side, or both sides would cancel.
+A unit with a gate switches if its inclusion probability is above one half in some cells and
+not in all but a few: these cells use it, off is :math:`o_j = 0`, the model's own, and
+:math:`s = 1`. A latent without a gate, or whose gate is open in more than 95 % of the cells, is
+never off: there :math:`o_j` is its mean, a cell uses it that is more than one standard
+deviation from there, and :math:`s = \pm 1` is the side, or both sides would cancel.
 """
 
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations of a latent at which `traverse` decodes."""
 _ON = 0.5
 _FAR = 1.0
+_ALWAYS = 0.95
 _BLOCK = 2**21
 """Entries of a cells x genes block in memory at a time: 16 MB of float64, three of them."""
 _IDENTITY = (SquaredError, SharedGaussian, Gaussian)
@@ -39,49 +41,61 @@ _IDENTITY = (SquaredError, SharedGaussian, Gaussian)
 
 @dataclass(frozen=True)
 class Use:
-    """Which cells use which latent. All arrays are n_cells x n_latent, but `off`."""
+    """Which cells use which latent. N cells, J latents."""
 
     z: NDArray[np.float32]
-    """Codes: posterior means."""
-    side: NDArray[np.int8]
-    """1 where a cell uses a latent, -1 where it does on the low side, 0 where it does not."""
-    off: Numbers
-    """Shape (n_latent,): what a latent is set to."""
+    """Codes, shape (N, J): posterior means."""
     gamma: NDArray[np.float32] | None
-    """Inclusion probabilities; None without gates."""
+    """Inclusion probabilities, shape (N, J); None without gates."""
     table: pd.DataFrame | None
     """Cell table with the model's covariates; None for a model without."""
+    switches: NDArray[np.bool_]
+    """Shape (J,): latents that are off in some cells."""
+    off: Numbers
+    """Shape (J,): what a latent is set to."""
+    side: NDArray[np.int8]
+    """Shape (N, J): 1 where a cell uses a latent, -1 where it does on the low side of one that
+    does not switch, 0 where it does not."""
 
     @property
-    def n_cells(self) -> NDArray[np.int64]:
-        """How many cells use each latent, shape (n_latent,)."""
-        return np.asarray(np.count_nonzero(self.side, axis=0))
+    def on(self) -> NDArray[np.bool_]:
+        """Open gates, or without gates the cells that use each latent; shape (N, J)."""
+        return self.side != 0 if self.gamma is None else self.gamma > _ON
 
     @property
     def shift(self) -> Numbers:
-        """How far each cell's latents are from off, 0 where it does not use them."""
+        """How far each cell's latents are from off, 0 where it does not use them; (N, J)."""
         return np.abs(self.side) * (self.z - self.off)
 
     @property
     def sd(self) -> Numbers:
-        """Standard deviation of each latent: over cells that use it, or without gates all."""
-        if self.gamma is None:
-            return np.asarray(self.z.std(axis=0, dtype=np.float64))
-        members = [self.z[self.side[:, j] != 0, j] for j in range(self.z.shape[1])]
-        return np.array([m.std(dtype=np.float64) if len(m) else 0.0 for m in members])
+        """Standard deviation of each latent over all cells, or those where it is on; (J,)."""
+        members = self.on | ~self.switches
+        n = np.maximum(members.sum(axis=0), 1)
+        mean = (members * self.z).sum(axis=0, dtype=np.float64) / n
+        return np.asarray(np.sqrt((members * np.square(self.z - mean)).sum(axis=0) / n))
 
 
 def use(estimator: Estimator, cells: Cells, *, layer: str | None = None) -> Use:
     """Return which cells use which latent of a fitted model."""
     z = estimator.transform(cells, layer=layer)
-    covariates = estimator.covariates_.n_columns > 0
-    table = cells.obs if covariates and isinstance(cells, AnnData) else None
-    if isinstance(estimator, Gated):
-        gamma = estimator.inclusion_probabilities(cells, layer=layer)
-        return Use(z, (gamma > _ON).astype(np.int8), np.zeros(z.shape[1]), gamma, table)
     mean, sd = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
     side = np.sign(z - mean) * (np.abs(z - mean) > _FAR * sd)
-    return Use(z, side.astype(np.int8), mean, None, table)
+    gamma, switches = None, np.zeros(z.shape[1], bool)
+    if isinstance(estimator, Gated):
+        gamma = estimator.inclusion_probabilities(cells, layer=layer)
+        on = gamma > _ON
+        switches = on.mean(axis=0) <= _ALWAYS
+        side = np.where(switches, on, side)
+    covariates = estimator.covariates_.n_columns > 0
+    return Use(
+        z=z,
+        gamma=gamma,
+        table=cells.obs if covariates and isinstance(cells, AnnData) else None,
+        switches=switches,
+        off=np.where(switches, 0.0, mean),
+        side=side.astype(np.int8),
+    )
 
 
 def ablate(estimator: Estimator, used: Use) -> tuple[Numbers, Numbers]:
@@ -116,7 +130,7 @@ def ablate(estimator: Estimator, used: Use) -> tuple[Numbers, Numbers]:
             lost = _lost(estimator, used, known, whole, rows, j)
             sums[j] += lost.sum(axis=0)
             squares[j] += np.square(lost).sum(axis=0)
-    return _mean_and_error(sums.T, squares.T, used.n_cells)
+    return _mean_and_error(sums.T, squares.T, np.count_nonzero(used.side, axis=0))
 
 
 def raw_difference(x: csr_matrix, used: Use) -> Numbers:
@@ -131,12 +145,12 @@ def raw_difference(x: csr_matrix, used: Use) -> Numbers:
 
     Returns
     -------
-    Mean over the cells that use a latent minus mean over those that do not; without gates,
-    mean over the cells on its high side minus mean over those on its low side. NaN where
-    either is empty.
+    Mean over the cells that use a latent minus mean over those that do not; of one that does
+    not switch, mean over the cells on its high side minus mean over those on its low side. NaN
+    where either is empty.
     """
     high = used.side > 0
-    low = used.side < 0 if used.gamma is None else used.side == 0
+    low = np.where(used.switches, used.side == 0, used.side < 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = high / high.sum(axis=0) - low / low.sum(axis=0)
     return np.asarray(x.T @ weights)
@@ -188,8 +202,8 @@ def _loadings(estimator: Estimator) -> Numbers | None:
 
 
 def _linear(loadings: Numbers, used: Use) -> tuple[Numbers, Numbers]:
-    shift = used.side * used.shift
-    mean, error = _mean_and_error(shift.sum(axis=0), np.square(shift).sum(axis=0), used.n_cells)
+    shift, n_cells = used.side * used.shift, np.count_nonzero(used.side, axis=0)
+    mean, error = _mean_and_error(shift.sum(axis=0), np.square(shift).sum(axis=0), n_cells)
     return loadings * mean, np.abs(loadings) * error
 
 

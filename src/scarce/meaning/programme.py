@@ -121,13 +121,16 @@ def programmes(
         see `scarce.meaning.enrichment.suggest`.
     ``sign``
         -1 if the effects were turned round.
+    ``switches``
+        whether the latent is ever off: its gate is open in at most 95 % of the cells.
     ``n_cells``, ``share``
-        cells that use it.
+        cells that use it: gate open, or without gates more than one standard deviation away
+        from the mean.
     ``activity``
         mean value of the latent in those cells.
     ``one_sided``
         :math:`|\bar z| / \overline{|z|}` of these cells: 1 if all use the same side, near 0 if
-        the effect is a difference of opposite uses; NaN without gates.
+        the effect is a difference of opposite uses; NaN where the latent does not switch.
     ``undecided``
         share of cells whose inclusion probability is between .05 and .95; NaN without gates.
     ``agreement``
@@ -192,24 +195,23 @@ def _score(effect: Numbers, se: Numbers) -> Numbers:
 
 
 def _latents(used: Use, effect: Numbers, raw: Numbers, sign: NDArray[np.int8]) -> pd.DataFrame:
-    n_cells, shift = used.n_cells, used.shift
-    n = np.maximum(n_cells, 1)
-    total, size = shift.sum(axis=0), np.abs(shift).sum(axis=0)
-    gated, nothing = used.gamma is not None, np.full(len(n), np.nan)
-    one_sided = np.abs(total) / np.where(size > 0, size, np.nan)
-    users = used.side != 0
+    on, shift = used.on, used.shift
+    n_cells, size = on.sum(axis=0), np.abs(shift).sum(axis=0)
+    one_sided = np.abs(shift.sum(axis=0)) / np.where(used.switches & (size > 0), size, np.nan)
+    total = (used.z * on).sum(axis=0, dtype=np.float64)
     return pd.DataFrame(
         {
             "sign": sign,
+            "switches": used.switches,
             "n_cells": n_cells,
             "share": n_cells / len(used.z),
-            "activity": np.where(n_cells > 0, (used.z * users).sum(axis=0) / n, np.nan),
-            "one_sided": one_sided if gated else nothing,
-            "undecided": _undecided(used.gamma) if used.gamma is not None else nothing,
+            "activity": total / np.where(n_cells > 0, n_cells, np.nan),
+            "one_sided": one_sided,
+            "undecided": np.nan if used.gamma is None else _undecided(used.gamma),
             "agreement": [_correlation(*pair) for pair in zip(effect.T, raw.T, strict=True)],
             "hoyer": hoyer(effect.T),
         },
-        index=pd.RangeIndex(len(n), name="latent"),
+        index=pd.RangeIndex(len(sign), name="latent"),
     )
 
 
@@ -231,7 +233,7 @@ def _cells(used: Use, cells: Cells) -> pd.DataFrame:
     sd = used.z.std(axis=0, dtype=np.float64)
     scaled = (used.z - used.off) / np.where(sd > 0, sd, 1.0)
     names = cells.obs_names if isinstance(cells, AnnData) else pd.RangeIndex(len(used.z))
-    active = np.count_nonzero(used.side, axis=1)
+    active = used.on.sum(axis=1)
     return pd.DataFrame({"hoyer": hoyer(scaled), "n_active": active}, index=names)
 
 
