@@ -77,6 +77,16 @@ def test_bars_lie_where_their_effects_are(summary: RunSummary) -> None:
     assert (up.high - up.low) / up.width == pytest.approx(span / genes[0].effect, rel=0.05)
 
 
+def test_the_scale_is_a_round_effect_at_its_place(summary: RunSummary) -> None:
+    (card, *_) = chapters(summary)[0].cards
+    bar, gene = card.bars[0], card.programme.up[0]
+    ticks = {words: x for x, words in card.ticks}
+    assert "+1" in ticks or "+2" in ticks
+    for words, x in ticks.items():
+        value = float(words.replace("−", "-"))
+        assert (x - card.zero) / bar.width == pytest.approx(value / gene.effect, rel=0.02)
+
+
 def test_an_error_that_is_not_known_draws_no_interval(summary: RunSummary) -> None:
     first = summary.programmes[0]
     gene = dataclasses.replace(first.up[0], se=np.nan)

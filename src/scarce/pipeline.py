@@ -297,6 +297,8 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
         Where `run` would.
     """
     config = config.resolve()
+    if config.gmt is not None:
+        read_gmt(config.gmt)
     source = dict(adata.uns["scarce"]["source"])
     kept, removed = _filter(adata, config, source)
     _, label_source, _ = _given_labels(kept, config)

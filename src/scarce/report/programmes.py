@@ -18,7 +18,7 @@ from scarce.summary import CodeSummary, GeneEffect, Programme, RunSummary
 __all__ = ["Bar", "Card", "Chapter", "chapters"]
 
 _N_UP, _N_DOWN = 8, 4
-_TALL, _GAP = 15, 6
+_TALL, _GAP, _AXIS = 15, 6, 14
 _NAME, _WIDTH = 88, 300
 """Of the bars, in units of the drawing: room for names, and the whole."""
 _SIDES = 1.96
@@ -56,6 +56,8 @@ class Card:
     bars: tuple[Bar, ...]
     zero: float
     """Where no effect is drawn."""
+    ticks: tuple[tuple[float, str], ...]
+    """Place and value of a round effect on either side that has room for it."""
     height: int
 
 
@@ -100,7 +102,8 @@ def _card(summary: RunSummary, found: Programme) -> Card:
         src=_small_map(summary, found),
         bars=bars,
         zero=round(_NAME - low * scale, 1),
-        height=len(bars) * (_TALL + _GAP),
+        ticks=_ticks(low, high, scale),
+        height=len(bars) * (_TALL + _GAP) + _AXIS,
     )
 
 
@@ -119,6 +122,19 @@ def _bar(gene: GeneEffect, row: int, low: float, scale: float) -> Bar:
         low=across(gene.effect - error),
         high=across(gene.effect + error),
         up=gene.effect > 0,
+    )
+
+
+def _ticks(low: float, high: float, scale: float) -> tuple[tuple[float, str], ...]:
+    """Return the largest effect of one digit within reach, on each side with room for its name."""
+    largest = max(-low, high)
+    power = 10.0 ** np.floor(np.log10(largest))
+    step = float(np.floor(largest / power) * power)
+    at = {round(_NAME + (value - low) * scale, 1): value for value in (-step, step)}
+    return tuple(
+        (x, f"{value:+.3g}".replace("-", "−"))
+        for x, value in at.items()
+        if _NAME + 12 <= x <= _WIDTH
     )
 
 
