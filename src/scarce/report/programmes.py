@@ -19,8 +19,8 @@ __all__ = ["Bar", "Card", "Chapter", "chapters"]
 
 _N_UP, _N_DOWN = 8, 4
 _TALL, _GAP, _AXIS = 15, 6, 14
-_NAME, _WIDTH = 88, 300
-"""Of the bars, in units of the drawing: room for names, and the whole."""
+_NAME, _WIDTH = 88, 280
+"""Where bars begin and end, in units of the drawing: names left of them, room for a number right."""
 _SIDES = 1.96
 """Standard errors on either side of an effect that its line spans: 95 % of a normal."""
 
@@ -68,6 +68,7 @@ class Chapter:
     title: str
     code: CodeSummary
     cards: tuple[Card, ...]
+    """The latent with the largest effects first."""
     idle: tuple[int, ...]
     """Numbers of the latents that fewer than two cells use."""
 
@@ -85,16 +86,20 @@ def _chapter(summary: RunSummary, code: CodeSummary, title: str) -> Chapter:
     return Chapter(
         title=title,
         code=code,
-        cards=tuple(_card(summary, found) for found in used),
+        cards=tuple(_card(summary, found) for found in sorted(used, key=_strength, reverse=True)),
         idle=tuple(found.latent + 1 for found in mine if found not in used),
     )
+
+
+def _strength(found: Programme) -> float:
+    return max(abs(gene.effect) for gene in (*found.up, *found.down))
 
 
 def _card(summary: RunSummary, found: Programme) -> Card:
     genes = [*found.up[:_N_UP], *reversed(found.down[:_N_DOWN])]
     ends = [gene.effect + side * _error(gene) for gene in genes for side in (-_SIDES, _SIDES)]
     low, high = min(0.0, *ends), max(0.0, *ends)
-    scale = (_WIDTH - _NAME - 2) / (high - low)
+    scale = (_WIDTH - _NAME) / (high - low)
     bars = tuple(_bar(gene, i, low, scale) for i, gene in enumerate(genes))
     return Card(
         programme=found,
@@ -132,9 +137,7 @@ def _ticks(low: float, high: float, scale: float) -> tuple[tuple[float, str], ..
     step = float(np.floor(largest / power) * power)
     at = {round(_NAME + (value - low) * scale, 1): value for value in (-step, step)}
     return tuple(
-        (x, f"{value:+.3g}".replace("-", "−"))
-        for x, value in at.items()
-        if _NAME + 12 <= x <= _WIDTH
+        (x, f"{value:+.3g}".replace("-", "−")) for x, value in at.items() if _NAME <= x <= _WIDTH
     )
 
 
