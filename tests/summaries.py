@@ -138,7 +138,7 @@ def make_summary(
 def _programme(model: str, latent: int, types: tuple[str, ...], n_cells: int) -> Programme:
     """Return one of three: a named one, one that was turned round, and one no cell uses."""
     generator = np.random.default_rng([latent, len(model)])
-    up = -np.sort(-generator.uniform(0.5, 2, 10))
+    up = -np.sort(-generator.uniform(0.5, 1, 10)) * (3 - latent)
     idle = latent == 2
     genes = [GeneEffect(f"UP{i}", float(effect), 0.05, 9.0) for i, effect in enumerate(up)]
     falling = [GeneEffect(f"DOWN{i}", float(-e / 2), 0.05, -9.0) for i, e in enumerate(up[:5])]

@@ -20,7 +20,7 @@ __all__ = ["Bar", "Card", "Chapter", "chapters"]
 _N_UP, _N_DOWN = 8, 4
 _TALL, _GAP, _AXIS = 15, 6, 14
 _NAME, _WIDTH = 88, 280
-"""Where bars begin and end, in units of the drawing: names left of them, room for a number right."""
+"""Where bars begin and end, in units of the drawing; right of them is room for a number."""
 _SIDES = 1.96
 """Standard errors on either side of an effect that its line spans: 95 % of a normal."""
 
@@ -146,7 +146,11 @@ def _error(gene: GeneEffect) -> float:
 
 
 def _small_map(summary: RunSummary, found: Programme) -> str:
-    """Draw the cells of the 2-D map: pale where the latent is off, dark where it is strong."""
+    """Draw the cells of the 2-D map: grey where the latent is off, dark where it is strong.
+
+    Of a latent that does not switch the sides are turned as its effects are, so that cells and
+    bars of one colour belong together. The effect of switching is blind to the side.
+    """
     cells = summary.cells
     if found.model not in cells.tsne2d or found.model not in cells.latents:
         return ""
@@ -155,7 +159,7 @@ def _small_map(summary: RunSummary, found: Programme) -> str:
     if found.switches:
         value = z * (cells.inclusion[found.model][:, found.latent] > 0.5)
     else:
-        value = (z - z.mean()) * (np.abs(z - z.mean()) > z.std())
+        value = found.sign * (z - z.mean()) * (np.abs(z - z.mean()) > z.std())
     image = _raster(cells.tsne2d[found.model][kept], value[kept])
     buffer = io.BytesIO()
     matplotlib.image.imsave(buffer, image, format="webp", pil_kwargs={"lossless": True})
