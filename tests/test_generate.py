@@ -170,7 +170,7 @@ def test_a_failure_leaves_no_half_written_file(
 ) -> None:
     model = fitted(BetaVAE, adata)
 
-    def fail(cells: ad.AnnData) -> None:
+    def fail(cells: ad.AnnData, *, layer: str | None) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(model, "reconstruct_blocks", fail)

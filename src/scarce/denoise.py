@@ -52,7 +52,11 @@ def denoise(estimator: Estimator, adata: AnnData, path: Path, *, layer: str | No
     with write.atomic_path(path) as temporary:
         small.write_h5ad(temporary, compression="gzip")
         with h5py.File(temporary, "r+") as file:
-            _write_layer(file, estimator, small)
+            expected = _new_layer(file, small.shape)
+            start = 0
+            for block in estimator.reconstruct_blocks(adata, layer=layer):
+                expected[start : start + len(block)] = block
+                start += len(block)
 
 
 def read_model(path: Path) -> Estimator:
@@ -72,13 +76,9 @@ def read_model(path: Path) -> Estimator:
     return load_model(found[0])
 
 
-def _write_layer(file: h5py.File, estimator: Estimator, adata: AnnData) -> None:
-    """Write the layer block by block, as AnnData stores a dense array."""
-    n_cells, n_genes = adata.shape
-    rows = max(1, min(n_cells, _CHUNK // n_genes))
-    layer = file.create_dataset(f"layers/{_LAYER}", adata.shape, dtype="f4", chunks=(rows, n_genes))
+def _new_layer(file: h5py.File, shape: tuple[int, int]) -> h5py.Dataset:
+    """Make room for the layer, as AnnData stores a dense array."""
+    rows = max(1, min(shape[0], _CHUNK // shape[1]))
+    layer = file.create_dataset(f"layers/{_LAYER}", shape, dtype="f4", chunks=(rows, shape[1]))
     layer.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-    start = 0
-    for block in estimator.reconstruct_blocks(adata):
-        layer[start : start + len(block)] = block
-        start += len(block)
+    return layer
