@@ -34,7 +34,8 @@ def draw_codes(
     z = torch.randn(n_cells, n_latent, generator=generator)
     if prior is None:
         return z
-    return z * (torch.rand(z.shape, generator=generator) < prior.logit.sigmoid())
+    mean, sd = getattr(prior, "slab", (0.0, 1.0))
+    return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < prior.logit.sigmoid())
 
 
 def posterior_sd(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:
