@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check \
 	--constraint constraints.txt --editable
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help demo test bench benchmark-table setup docs clean
+.PHONY: help demo test bench benchmark-table setup docs pictures clean
 
 # Where make benchmark-table finds its data, see benchmarks/table.py, and options for a smaller one.
 DATA ?= ../shared/data
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   our training step against dense rivals; rows in bench.json"
 	@echo "make setup   install for development"
 	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make pictures  run the example again and take the README's pictures of its report"
 	@echo "make benchmark-table DATA=DIR   run the benchmark of docs/benchmark.md (hours), write its table"
 	@echo "make clean   remove everything made here, $(VENV) included"
 	@echo "PYTHON=...   choose the Python (3.11 or newer) that $(VENV) is made with"
@@ -44,6 +45,10 @@ setup: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
+
+# Needs Chromium on the path.
+pictures: $(VENV)/.dev demo
+	$(BIN)/python docs/pictures/take.py demo-run/report.html
 
 benchmark-table: $(VENV)/.run
 	$(BIN)/python -m benchmarks.table --data $(DATA) $(TABLE)

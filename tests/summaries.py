@@ -200,7 +200,7 @@ def _data(name: str, n_cells: int) -> DataSummary:
 
 def _fit(model: str, title: str, seed: int, generator: np.random.Generator) -> ModelRun:
     if model == "pca":
-        return ModelRun(model, title, seed, 0.4, 0, 20_000, "", {"n_latent": 10})
+        return ModelRun(model, title, seed, 0.4, 0, 20_000, "", {"n_latent": 10}, peak_mb=412.0)
     n_epochs = int(generator.integers(50, 80))
     epochs = np.arange(n_epochs)
     train = 420 + 260 * np.exp(-epochs / 9) + generator.normal(0, 1.5, n_epochs)
@@ -217,11 +217,12 @@ def _fit(model: str, title: str, seed: int, generator: np.random.Generator) -> M
             "n_latent": 10,
             "n_hidden": (128, 64),
             "learning_rate": 1e-3,
-            "likelihood": "gaussian",
+            "network": {"likelihood": "squared_error" if model == "bvsc" else "gaussian"},
             **({"beta": 1.5} if model != "dae" else {}),
             **({"alpha": 0.2} if model == "bvsc" else {}),
         },
         history={"train": tuple(train.tolist()), "held_out": tuple(held_out.tolist())},
+        peak_mb=1200.0 + seed,
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scarce import BetaVAE, BetaVSC, DeepAutoencoder
+from scarce import BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
 from scarce.errors import InputError
 from scarce.estimators import Estimator
 from scarce.models.parts import Network
@@ -23,7 +23,7 @@ from scarce.train import TrainConfig
 
 QUICK = TrainConfig(epochs=4, batch_size=16)
 SMALL = Network(n_hidden=(16, 8))
-LEAVES = [DeepAutoencoder, BetaVAE, BetaVSC]
+LEAVES = [DeepAutoencoder, BetaVAE, BetaVSC, LinearVSC]
 
 every_leaf = pytest.mark.parametrize("leaf", LEAVES)
 

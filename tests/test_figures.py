@@ -26,6 +26,7 @@ from scarce.report.confusion import Merge, confusion_map, merges
 from scarce.report.dotplot import marker_dots
 from scarce.report.maps import kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, styles
+from scarce.report.render import pictures
 from scarce.summary import RunSummary
 from summaries import TITLES, make_summary
 
@@ -357,6 +358,33 @@ def test_only_the_cells_to_draw_are_drawn_and_the_title_says_so(summary: RunSumm
     figure = map_2d(dataclasses.replace(summary, cells=cells), "bvae")
     assert sum(len(group.get_offsets()) for group in figure.axes[0].collections) == 100
     assert any("100 of 700 cells" in text for text in texts(figure))
+
+
+def test_pictures_that_take_too_much_room_are_drawn_more_coarsely(
+    summary: RunSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"map": map_2d(summary, "bvae"), "scores": score_map(summary)}
+    fine = pictures(figures)
+    room = sum(len(picture.src) for picture in fine.values()) - 1
+    monkeypatch.setattr(sys.modules["scarce.report.render"], "_ROOM_OF_PICTURES", room)
+    coarse = pictures(figures)
+    assert sum(len(picture.src) for picture in coarse.values()) <= room
+    for stem, picture in fine.items():
+        assert (picture.width, picture.height) == (coarse[stem].width, coarse[stem].height)
+
+
+def test_names_on_a_map_stay_inside_its_frame() -> None:
+    types = ("a name as long as a name can be", "another name, and nearly as long")
+    summary = make_summary(n_cells=60, types=types, titles={"bvae": "β-VAE"})
+    # One type at either side, so that names at their medians would reach out.
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    points[:, 0] += np.where(summary.cells.labels == types[0], -40, 40)
+    cells = dataclasses.replace(summary.cells, tsne2d={"bvae": points})
+    (axes,) = map_2d(dataclasses.replace(summary, cells=cells), "bvae").axes
+    frame = axes.get_window_extent()
+    for name in names(axes):
+        box = name.get_window_extent()
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
 
 
 def test_any_name_can_be_drawn() -> None:

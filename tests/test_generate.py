@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from scarce import BetaVAE, BetaVSC, DeepAutoencoder, preprocess
+from scarce import BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC, preprocess
 from scarce.cli import main
 from scarce.data import simulate
 from scarce.denoise import denoise, read_model
 from scarce.errors import InputError
-from scarce.estimators import Estimator, load_model
+from scarce.estimators import Estimator, Gated, load_model
 from scarce.generate import draw_codes
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
@@ -25,7 +25,7 @@ OPTIONS = {
     "network": Network(n_hidden=(16, 8)),
     "training": TrainConfig(epochs=3, batch_size=32),
 }
-GATED = [BetaVSC]
+GATED = [BetaVSC, LinearVSC]
 VARIATIONAL = [BetaVAE, *GATED]
 
 
@@ -40,7 +40,7 @@ def adata() -> ad.AnnData:
 def fitted(leaf: type[Estimator], cells: ad.AnnData, **more: object) -> Estimator:
     model = leaf(**OPTIONS, **more).fit(cells)
     with torch.no_grad():
-        if isinstance(model, BetaVSC):
+        if isinstance(model, Gated):
             model.module_.posterior.logit.weight.mul_(30)
     return model
 
@@ -60,12 +60,14 @@ def test_codes_follow_their_prior(adata: ad.AnnData) -> None:
     z = draw_codes(fitted(BetaVAE, adata).module_, 20_000, 3, seed=0)
     assert z.mean().item() == pytest.approx(0, abs=0.02)
     assert z.std().item() == pytest.approx(1, abs=0.02)
-    module = fitted(BetaVSC, adata, alpha=0.2).module_
-    z = draw_codes(module, 20_000, 3, seed=0)
-    on = z != 0
-    share = module.prior.logit.sigmoid().detach().numpy()
-    np.testing.assert_allclose(on.float().mean(0).numpy(), share, atol=0.015)
-    assert z[on].std().item() == pytest.approx(1, abs=0.02)
+    for leaf, mean, sd in ((BetaVSC, 0, 1), (LinearVSC, 1, 0.5)):
+        module = fitted(leaf, adata, alpha=0.2).module_
+        z = draw_codes(module, 20_000, 3, seed=0)
+        on = z != 0
+        share = module.prior.logit.sigmoid().detach().numpy()
+        np.testing.assert_allclose(on.float().mean(0).numpy(), share, atol=0.015)
+        assert z[on].mean().item() == pytest.approx(mean, abs=0.03)
+        assert z[on].std().item() == pytest.approx(sd, abs=0.02)
 
 
 def test_covariates_of_new_cells_are_those_asked_for_or_shared(adata: ad.AnnData) -> None:

@@ -19,7 +19,7 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["BetaVAE", "BetaVSC", "DeepAutoencoder"])
+@pytest.mark.parametrize("name", ["BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC"])
 def test_estimators_are_found_by_name(name: str) -> None:
     assert getattr(scarce, name).__module__ == "scarce.estimators"
 

@@ -3,7 +3,9 @@
 import base64
 import dataclasses
 import json
+import re
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -12,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scarce.report.payload import _stream, payload
+from scarce.report import render
+from scarce.report.payload import Payload, _stream, payload
 from scarce.summary import RunSummary
-from summaries import TITLES, make_summary
+from summaries import TITLES, make_summary, many_cells
 
 
 class Packed:
@@ -70,7 +73,7 @@ def summary() -> RunSummary:
 
 @pytest.fixture(scope="module")
 def packed(summary: RunSummary) -> Packed:
-    return Packed(payload(summary))
+    return Packed(payload(summary).text)
 
 
 def test_cells_keep_their_names_and_types(summary: RunSummary, packed: Packed) -> None:
@@ -121,15 +124,15 @@ def test_counts_of_genes_are_exact(summary: RunSummary, packed: Packed) -> None:
 def test_genes_are_left_out_from_the_end_until_the_rest_fits(summary: RunSummary) -> None:
     kept = summary.cells.expression
     assert kept is not None
-    whole = Packed(payload(summary))
+    whole = Packed(payload(summary).text)
     room = 2_000
-    some = Packed(payload(summary, room=room))
+    some = Packed(payload(summary, room_of_genes=room).text)
     names = some.header["genes"]["names"]
     assert 0 < len(names) < len(kept.genes)
     assert names == kept.genes[: len(names)].tolist()
     assert some.header["genes"]["n_all"] == len(whole.header["genes"]["names"])
     np.testing.assert_array_equal(some.counts(700), kept.counts[:, : len(names)].toarray())
-    none = Packed(payload(summary, room=0))
+    none = Packed(payload(summary, room_of_genes=0).text)
     assert none.header["genes"]["names"] == []
 
 
@@ -149,7 +152,7 @@ def test_only_cells_that_are_drawn_are_packed(summary: RunSummary) -> None:
         drawn=drawn,
         expression=dataclasses.replace(kept, counts=kept.counts[drawn]),
     )
-    packed = Packed(payload(dataclasses.replace(summary, cells=cells)))
+    packed = Packed(payload(dataclasses.replace(summary, cells=cells)).text)
     assert (packed.header["n_cells"], packed.header["n_all"]) == (3, 700)
     assert packed.header["barcodes"] == summary.cells.barcodes[drawn].tolist()
     np.testing.assert_array_equal(packed.counts(3), kept.counts.toarray()[drawn])
@@ -157,4 +160,60 @@ def test_only_cells_that_are_drawn_are_packed(summary: RunSummary) -> None:
 
 def test_without_maps_nothing_is_packed(summary: RunSummary) -> None:
     cells = dataclasses.replace(summary.cells, tsne3d={})
-    assert payload(dataclasses.replace(summary, cells=cells)) == ""
+    assert payload(dataclasses.replace(summary, cells=cells)) == Payload("", 0)
+
+
+def crowd(n_cells: int, n_latent: int) -> RunSummary:
+    """Return a summary with codes as wide as that, in which nothing repeats itself."""
+    summary = many_cells(n_cells, 30)
+    generator = np.random.default_rng(0)
+    codes = {"bvae": generator.normal(size=(n_cells, n_latent))}
+    cells = dataclasses.replace(summary.cells, latents=codes, inclusion=codes)
+    return dataclasses.replace(summary, cells=cells)
+
+
+@pytest.mark.parametrize("room", [60_000, 150_000, 400_000])
+def test_as_many_cells_are_packed_as_there_is_room_for(room: int) -> None:
+    summary = crowd(12_000, 24)
+    cells, kept = summary.cells, summary.cells.expression
+    assert kept is not None
+    found = payload(summary, room=room)
+    packed = Packed(found.text)
+    assert 0.8 * room < len(found.text) <= room
+    assert 0 < found.n_cells == packed.header["n_cells"] < 12_000 == packed.header["n_all"]
+    place = {barcode: i for i, barcode in enumerate(cells.barcodes.tolist())}
+    part = np.array([place[barcode] for barcode in packed.header["barcodes"]])
+    types = [packed.header["types"][i]["name"] for i in packed.array(packed.header["type_of"])]
+    assert types == cells.labels[part].tolist()
+    for label, size in summary.labels.counts.items():
+        assert abs(types.count(label) - size * len(part) / 12_000) < 1
+    genes = len(packed.header["genes"]["names"])
+    assert genes > 0
+    np.testing.assert_array_equal(packed.counts(len(part)), kept.counts[:, :genes].toarray()[part])
+
+
+def test_without_room_there_is_no_cell(summary: RunSummary) -> None:
+    for room in (-5, 0, 400):
+        assert payload(summary, room=room) == Payload("", 0)
+
+
+@pytest.mark.slow
+def test_the_page_of_very_many_cells_with_wide_codes_is_small_enough() -> None:
+    page = render(crowd(150_000, 128), figures={})
+    assert 20e6 < len(page.encode()) <= 25e6
+
+
+def test_a_page_says_that_it_leaves_cells_out_and_is_no_larger_than_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    summary = crowd(12_000, 24)
+    most = len(render(summary, figures={}).encode()) - 200_000
+    # The function of that name hides the module.
+    monkeypatch.setattr(sys.modules["scarce.report.render"], "_MOST_BYTES", most)
+    page = render(summary, figures={})
+    assert most - 100_000 < len(page.encode()) <= most
+    n_cells = payload(summary, room=most).n_cells
+    (said,) = re.findall(r"in space, ([\d,]+) of the 12,000 cells, every type by its share", page)
+    assert 0 < int(said.replace(",", "")) <= n_cells
+    assert f"12,000 of 12,000 cells, {said} of them in the explorer" in page
+    assert "More cells would make this file larger" in page

@@ -1,5 +1,6 @@
 """A whole run: same input, same numbers; and what the course report promises is there."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_every_model_is_scored_in_both_spaces_with_every_seed(result: Result) ->
     models, spaces = ("pca", "dae", "bvae", "bvsc"), ("latent", "tsne2d")
     assert rows == {(m, s, space) for m in models for s in (0, 1) for space in spaces}
     assert {s.n_clusters for s in result.summary.scores} == {3}
+
+
+def test_the_machine_is_described(result: Result) -> None:
+    machine = result.summary.environment
+    assert machine["processor"].endswith(f", {os.cpu_count()} cores")
+    assert not machine["processor"].startswith(",")
+    assert int(machine["threads"]) >= 1
+
+
+def test_what_every_fit_cost_is_known(result: Result) -> None:
+    assert len(result.summary.runs) == 8
+    # The libraries alone take more than 50 MB.
+    assert all(run.seconds >= 0 and run.peak_mb > 50 for run in result.summary.runs)
 
 
 def test_scores_are_those_of_the_clusters_that_are_written(result: Result) -> None:

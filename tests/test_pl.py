@@ -1,5 +1,7 @@
 """Figures on one's own axes, in the colours of the report."""
 
+from dataclasses import replace
+
 import anndata as ad
 import matplotlib as mpl
 import numpy as np
@@ -7,10 +9,13 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy import stats
 
 from scarce import pl
 from scarce.errors import InputError
 from scarce.report.palette import COLOURS
+from scarce.summary import RunSummary
+from summaries import TITLES, make_summary
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,11 @@ def adata() -> ad.AnnData:
     var = pd.DataFrame(index=["CD3E", "NKG7"])
     x = generator.uniform(0, 4, (60, 2))
     return ad.AnnData(x, obs=obs, var=var, obsm={"X_tsne_bvae": points})
+
+
+@pytest.fixture(scope="module")
+def summary() -> RunSummary:
+    return make_summary(n_cells=40, types=("one", "two"))
 
 
 def test_types_are_drawn_on_the_given_axes_in_the_colours_of_the_report(
@@ -68,6 +78,60 @@ def test_clusters_wear_their_commonest_type_and_centroids_are_means(adata: ad.An
 def test_confusion_shows_the_share_of_each_type(adata: ad.AnnData) -> None:
     axes = pl.confusion(adata, "bvae", ax=Figure().add_subplot())
     np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), np.eye(2))
+
+
+def test_scores_are_means_with_the_interval_of_student(summary: RunSummary) -> None:
+    axes = pl.scores(summary, metrics=("ari",), ax=Figure().add_subplot())
+    models = [text.get_text() for text in axes.get_yticklabels()]
+    assert models == ["PCA (baseline)", *list(TITLES.values())[1:]]
+    *lines, points = axes.lines
+    for model, line, mean in zip(TITLES, lines, points.get_xdata(), strict=True):
+        found = [s.ari for s in summary.scores if s.model == model and s.space == "latent"]
+        low, high = stats.t.interval(0.95, len(found) - 1, np.mean(found), stats.sem(found))
+        np.testing.assert_allclose(line.get_xdata(), (low, high))
+        assert mean == pytest.approx(np.mean(found))
+    both = pl.scores(summary, space="tsne2d", ax=Figure().add_subplot())
+    assert [text.get_text() for text in both.get_legend().get_texts()] == ["NMI", "ARI"]
+
+
+def test_one_seed_has_points_and_no_interval() -> None:
+    alone = make_summary(n_cells=20, types=("one", "two"), seeds=(1,))
+    axes = pl.scores(alone, metrics=("nmi",), ax=Figure().add_subplot())
+    assert "one seed" in axes.get_xlabel()
+    assert all(np.isnan(line.get_xdata()).all() for line in axes.lines[:-1])
+    assert np.isfinite(axes.lines[-1].get_xdata()).all()
+
+
+def test_loss_is_drawn_as_it_was_recorded(summary: RunSummary) -> None:
+    axes = pl.loss(summary, "bvae", ax=Figure().add_subplot())
+    runs = [run for run in summary.runs if run.model == "bvae"]
+    drawn = {tuple(line.get_ydata()) for line in axes.lines}
+    assert drawn == {curve for run in runs for curve in run.history.values()}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["trained on", "held out"]
+
+
+def test_markers_are_dots_of_the_share_of_cells(summary: RunSummary) -> None:
+    assert summary.dots is not None
+    axes = pl.markers(summary, ax=Figure().add_subplot())
+    sizes = axes.collections[0].get_sizes()
+    np.testing.assert_allclose(
+        sizes / sizes.max(), summary.dots.fraction.ravel() / summary.dots.fraction.max()
+    )
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(summary.dots.groups)
+
+
+def test_what_the_summary_does_not_have_is_named(summary: RunSummary) -> None:
+    with pytest.raises(InputError, match="model must be one of 'dae', 'bvae', 'bvsc'; found 'pca'"):
+        pl.loss(summary, "pca")
+    with pytest.raises(InputError, match=r"metric must be one of .*; found 'auc'"):
+        pl.scores(summary, metrics=("auc",))
+    with pytest.raises(InputError, match="space must be one of 'latent', 'tsne2d'; found 'umap'"):
+        pl.scores(summary, space="umap")
+    bare = replace(summary, scores=(), dots=None)
+    with pytest.raises(InputError, match="must hold scores; found none"):
+        pl.scores(bare)
+    with pytest.raises(InputError, match="must hold marker genes; found none"):
+        pl.markers(bare)
 
 
 def test_without_axes_a_figure_is_made(adata: ad.AnnData) -> None:

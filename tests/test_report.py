@@ -8,20 +8,17 @@ import re
 import subprocess
 import sys
 import tomllib
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from page import Page
 from scarce.report import render
 from scarce.report.account import citations
 from scarce.report.payload import payload
 from scarce.report.render import _duration
-from scarce.report.tables import best, score_rows, training_rows
-from scarce.summary import Cells, LabelSummary, ModelRun, Naming, RunSummary
+from scarce.summary import Cells, LabelSummary, Naming, RunSummary
 from summaries import TITLES, make_summary
-
-VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -38,62 +35,18 @@ HOSTILE = (
     "]]></style><style>@import 'https://example.org'</style>",
     "&lt;b&gt;&amp;",
     "\u2028${alert(1)}`\\u003cb\\u003e\x00b",
+    "\u2069\u202etxt.live\u202b",
+    "\u05d0\u05d1\u05d2 T (\u0627\u0644\u062e\u0644\u0627\u064a\u0627) 7",
 )
 
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""What can turn the direction of all text after it."""
 
-class Page(HTMLParser):
-    """A page as a parser sees it: its elements, the text of each, and what was left open."""
 
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.open: list[int] = []
-        self.text: dict[int, str] = {}
-        self.misnested: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(len(self.elements) - 1)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.elements[self.open.pop()][0] != tag:
-            self.misnested.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        for index in self.open:
-            self.text[index] = self.text.get(index, "") + data
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def texts(self, tag: str, **wanted: str) -> list[str]:
-        return [
-            " ".join(self.text.get(index, "").split())
-            for index, (name, attributes) in enumerate(self.elements)
-            if name == tag and wanted.items() <= attributes.items()
-        ]
-
-    def scripts(self) -> list[str]:
-        return [self.text.get(i, "") for i, (tag, _) in enumerate(self.elements) if tag == "script"]
-
-    def rows(self) -> list[list[str]]:
-        """Return the words of each table row, cell by cell."""
-        rows: list[list[str]] = []
-        for index, (tag, _) in enumerate(self.elements):
-            if tag == "tr":
-                rows.append([])
-            if tag in {"td", "th"}:
-                rows[-1].append(" ".join(self.text.get(index, "").split()))
-        return rows
-
-    def skeleton(self) -> list[tuple[str, tuple[str, ...]]]:
-        return [(tag, tuple(attributes)) for tag, attributes in self.elements]
+def seen(name: str) -> str:
+    """Return a name as the page shows it."""
+    unfit = dict.fromkeys(map(ord, "\x00" + TURNING), "\N{REPLACEMENT CHARACTER}")
+    return " ".join(name.translate(unfit).split())
 
 
 def drawn_less(summary: RunSummary) -> RunSummary:
@@ -285,28 +238,18 @@ def test_scores_that_do_not_exist_are_dashes() -> None:
     assert [row[5] for row in rows if row[0] == "β-VAE" and len(row) == 7][:2] == ["–", "–"]
 
 
-def test_ties_at_three_decimals_are_all_best() -> None:
-    summary = small(seeds=(1,))
-    level = dict.fromkeys(("nmi", "ari", "homogeneity", "completeness"), 0.5)
-    scores = tuple(
-        dataclasses.replace(summary.scores[0], model=model, silhouette=value, **level)
-        for model, value in (("bvae", 0.12341), ("dae", 0.12339), ("pca", 0.11))
-    )
-    runs = tuple(dataclasses.replace(summary.runs[0], model=m) for m in ("bvae", "dae", "pca"))
-    rows = score_rows(dataclasses.replace(summary, scores=scores, runs=runs))
-    winners = {(model, metric) for _, model, metric in best(rows)}
-    assert {model for model, metric in winners if metric == "silhouette"} == {"bvae", "dae"}
-    assert {model for model, metric in winners if metric == "nmi"} == {"bvae", "dae", "pca"}
-
-
-def test_training_table_averages_over_seeds() -> None:
-    history = {"train": (3.0, 2.0), "held_out": (5.0, 4.0)}
-    fits = (
-        ModelRun("dae", "AE", 1, 10.0, 20, 1234, "sparse", {}, history=history),
-        ModelRun("dae", "AE", 2, 30.0, 25, 1234, "sparse", {}, history={"held_out": (6.0, 7.0)}),
-    )
-    (row,) = training_rows(dataclasses.replace(small(), runs=fits))
-    assert (row.seconds, row.epochs, row.held_out, row.n_seeds) == (20.0, "20–25", 5.0, 2)
+def test_training_table_shows_memory_beta_and_active_latents(page: Page) -> None:
+    rows = page.rows()
+    titles = next(row for row in rows if "Effective β" in row)
+    shown = {row[0]: dict(zip(titles, row, strict=True)) for row in rows if len(row) == len(titles)}
+    found = {
+        name: [row[title] for title in ("Peak memory", "Effective β", "Active latents")]
+        for name, row in shown.items()
+    }
+    assert found["PCA baseline"] == ["412 MB", "–", "4 of 4"]
+    assert found["Deep autoencoder"][:2] == ["1.2 GB", "–"]
+    assert found["β-VAE"][:2] == ["1.2 GB", "1.5"]
+    assert found["β-VSC"][:2] == ["1.2 GB", "0.75"]
 
 
 @pytest.mark.parametrize(
@@ -324,12 +267,26 @@ def test_durations_are_in_the_unit_people_use(seconds: float, words: str) -> Non
 
 
 def test_settings_are_written_for_people() -> None:
-    settings = {"qc": True, "warm": False, "none": None, "lr": 1e-3, "net": {"n_hidden": [128, 64]}}
+    settings = {
+        "qc": True,
+        "warm": False,
+        "none": None,
+        "empty": (),
+        "lr": 1e-3,
+        "net": {"n_hidden": [128, 64]},
+    }
     summary = drawn_less(small(seeds=(1,)))
     runs = (dataclasses.replace(summary.runs[0], settings=settings),)
     page = Page(render(dataclasses.replace(summary, runs=runs)))
     rows = {row[0]: row[1] for row in page.rows() if len(row) == 2}
-    wanted = {"qc": "yes", "warm": "no", "none": "none", "lr": "0.001", "net.n_hidden": "128, 64"}
+    wanted = {
+        "qc": "yes",
+        "warm": "no",
+        "none": "none",
+        "empty": "none",
+        "lr": "0.001",
+        "net.n_hidden": "128, 64",
+    }
     assert wanted.items() <= rows.items()
 
 
@@ -392,14 +349,6 @@ def test_types_that_share_a_cluster_are_named() -> None:
     assert any("No cluster holds most cells of two" in text for text in page.texts("figcaption"))
 
 
-def test_active_latents_are_those_that_vary() -> None:
-    summary = small(seeds=(1,))
-    z = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 0.05, 0.0]
-    cells = dataclasses.replace(summary.cells, latents={"bvae": z})
-    (row,) = training_rows(dataclasses.replace(summary, cells=cells))
-    assert row.active == "1 of 3"
-
-
 def test_versions_and_digest_are_printed(page: Page, summary: RunSummary) -> None:
     assert ["SHA-256 of the input", summary.data.sha256] in page.rows()
     for part, version in summary.environment.items():
@@ -448,7 +397,7 @@ def test_policy_runs_the_script_of_the_page_and_no_other(page: Page) -> None:
 
 
 def test_script_gets_the_cells_packed(page: Page, summary: RunSummary) -> None:
-    assert page.scripts()[0] == payload(summary)
+    assert page.scripts()[0] == payload(summary).text
 
 
 def test_without_3d_maps_there_is_no_script() -> None:
@@ -473,7 +422,17 @@ def test_a_hostile_name_is_shown_and_stays_a_name(name: str) -> None:
     assert page.skeleton() == calm.skeleton()
     assert page.misnested == calm.misnested == []
     (heading,) = page.texts("h1")
-    assert heading == " ".join(name.replace("\x00", "\N{REPLACEMENT CHARACTER}").split())
+    assert heading == seen(name)
+
+
+@pytest.mark.parametrize("name", HOSTILE[-2:])
+def test_a_name_does_not_turn_the_words_around_it(name: str) -> None:
+    html = render(called(name))
+    assert not set(TURNING) & set(html)
+    inside = set(Page(html).texts("bdi"))
+    assert inside == {seen(name), seen(name + "2")}
+    config = next(t for t in Page(html).texts("pre") if "=" in t)
+    assert tomllib.loads(config) == {name: name}
 
 
 def test_hostile_types_and_barcodes_reach_the_script_unharmed() -> None:
@@ -487,7 +446,7 @@ def test_hostile_types_and_barcodes_reach_the_script_unharmed() -> None:
     )
     page = Page(render(hostile))
     assert page.skeleton() == Page(render(calm)).skeleton()
-    assert page.scripts()[0] == payload(hostile)
+    assert page.scripts()[0] == payload(hostile).text
 
 
 def test_half_a_character_does_not_stop_the_page_from_being_stored() -> None:

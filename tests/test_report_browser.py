@@ -1,30 +1,20 @@
 """The page works in a browser: linked maps, selections, and still pictures where it cannot."""
 
-import csv
-import io
+import dataclasses
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from numpy.typing import NDArray
 
+from reader import CHROMIUM, WITH_GL, WITHOUT_GL, Reader, playwright, saturated, share_of
 from scarce.report import render
 from scarce.report.palette import COLOURS
 from scarce.summary import RunSummary
 from summaries import make_summary, many_cells
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
-
-SOFTWARE_GL = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader"]
-WITH_GL = [*SOFTWARE_GL, "--enable-unsafe-swiftshader"]
-WITHOUT_GL = ["--no-sandbox", "--disable-gpu", "--disable-3d-apis"]
 
 HOSTILE = "<a href='https://example.org'>T</a> & <b>co</b>"
 FORMULA = '=HYPERLINK("https://example.org","x")'
@@ -50,88 +40,24 @@ TIMED = """async (act) => {
 }"""
 
 
-class Reader:
-    """Someone who opens the page, and everything that happened meanwhile."""
-
-    def __init__(self, page: "playwright.Page", address: str) -> None:
-        self.page = page
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", lambda dialog: self.errors.append(dialog.message))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", self._heard)
-        page.goto(address)
-
-    def _heard(self, message: "playwright.ConsoleMessage") -> None:
-        if message.type == "error":
-            self.errors.append(message.text)
-
-    def wait(self) -> None:
-        self.page.wait_for_selector("#explorer[data-state]", timeout=60_000)
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until both maps are on the screen."""
-        self.page.evaluate(
-            "() => new Promise((d) => requestAnimationFrame(() => setTimeout(d, 60)))"
-        )
-
-    def fresh(self) -> None:
-        """Begin again: the first model, coloured by type, nothing selected."""
-        self.page.keyboard.press("Escape")
-        for identifier in ("clear", "reset"):
-            self.page.evaluate(f"document.getElementById('{identifier}').click()")
-        self.page.check("#move")
-        self.page.select_option("#model", index=0)
-        self.page.select_option("#colour", "types")
-        self.page.mouse.move(2, 2)
-        self.settle()
-
-    def sees(self, selector: str) -> bool:
-        return bool(self.page.locator(selector).first.is_visible())
-
-    def pixels(self, identifier: str) -> NDArray[np.float64]:
-        """Return the pixels of a map, shape (height, width, 3), without the names on it."""
-        self.page.evaluate("document.querySelector('.names').style.visibility = 'hidden'")
-        shot = self.page.locator(f"#{identifier} canvas").screenshot()
-        self.page.evaluate("document.querySelector('.names').style.visibility = ''")
-        return np.asarray(imread(io.BytesIO(shot)))[2:-2, 2:-2, :3]
-
-    def size_said(self) -> str:
-        return str(self.page.inner_text("#selection-size"))
-
-    def encircle(self, identifier: str, *, low: float = 0.0, high: float = 1.0) -> None:
-        """Draw a box around the part of a map between two heights, as shares of it."""
-        self.page.locator(f"#{identifier}").scroll_into_view_if_needed()
-        box = self.page.locator(f"#{identifier} canvas").bounding_box()
-        assert box is not None
-        left, right = box["x"] + 2, box["x"] + box["width"] - 2
-        top, bottom = (box["y"] + 2 + (box["height"] - 4) * share for share in (low, high))
-        self.page.mouse.move(left, top)
-        self.page.mouse.down()
-        for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
-            self.page.mouse.move(x, y, steps=3)
-        self.page.mouse.up()
-        self.page.wait_for_timeout(200)
-        self.settle()
-
-    def table(self) -> list[dict[str, str]]:
-        """Download the selected cells."""
-        with self.page.expect_download() as caught:
-            self.page.click("#csv")
-        text = Path(caught.value.path()).read_text(encoding="utf-8")
-        return list(csv.DictReader(io.StringIO(text)))
-
-
-def share_of(colour: str, pixels: NDArray[np.float64]) -> float:
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    return float((np.abs(pixels - wanted).max(axis=2) < 0.12).mean())
-
-
-def saturated(pixels: NDArray[np.float64]) -> float:
-    """Return the share of pixels with strong colour, which faded cells have not."""
-    return float((np.ptp(pixels, axis=2) > 0.45).mean())
+# Words of Latin letters that run from right to left.
+REVERSED = """() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  const box = (node, at) => {
+    const range = document.createRange();
+    range.setStart(node, at);
+    range.setEnd(node, at + 1);
+    return range.getBoundingClientRect();
+  };
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    for (const word of node.data.matchAll(/[A-Za-z]{3,}/g)) {
+      const [first, last] = [0, word[0].length - 1].map((i) => box(node, word.index + i));
+      if (first.top === last.top && first.left > last.left) found.push(word[0]);
+    }
+  }
+  return found;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +147,29 @@ def test_arrow_keys_turn_the_map_in_space_and_move_the_flat_one(reader: Reader) 
         reader.page.keyboard.press("0")
         reader.settle()
         np.testing.assert_array_equal(reader.pixels(identifier), before)
+
+
+def test_every_cell_in_space_is_in_sight_however_the_map_is_turned(
+    browser: "playwright.Browser", tmp_path: Path
+) -> None:
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)] * 3, float)
+    summary = make_summary(n_cells=24, types=("one", "two"), titles={"bvae": "β-VAE"})
+    cells = dataclasses.replace(summary.cells, tsne3d={"bvae": corners})
+    path = tmp_path / "report.html"
+    bare = dataclasses.replace(summary, cells=cells, scores=())
+    path.write_text(render(bare, figures={}), "utf-8")
+    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    reader = Reader(page, path.as_uri())
+    reader.wait()
+    for key in ("0", *["ArrowLeft"] * 4, *["ArrowDown"] * 4):
+        page.focus("#solid")
+        page.keyboard.press(key)
+        reader.settle()
+        pixels = reader.pixels("solid")
+        assert (pixels < 0.9).any()
+        rim = [pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]]
+        assert all((side > 0.99).all() for side in rim)
+    page.close()
 
 
 def test_zoom_is_kept_when_the_colour_changes(reader: Reader) -> None:
@@ -401,6 +350,33 @@ def test_names_are_words_on_the_page_and_never_links(reader: Reader) -> None:
     assert reader.page.locator("#explorer a[href]").count() == 0
     assert HOSTILE in reader.page.locator("#legend span").all_text_contents()
     assert reader.page.locator("#explorer b").all_text_contents().count("co") == 0
+
+
+def test_names_do_not_turn_the_words_around_them(
+    browser: "playwright.Browser", tmp_path: Path
+) -> None:
+    types = ("\u202etxt.live", "\u2069\u202esllec B", "\u05d0\u05d1\u05d2 7", "\u0627\u0644 8")
+    summary = make_summary(
+        n_cells=60, types=types, barcode=types[0], name=types[1], titles={"bvae": "β-VAE"}
+    )
+    bare = dataclasses.replace(summary, scores=())
+    path = tmp_path / "report.html"
+    path.write_text(render(bare, figures={}), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    reader = Reader(page, path.as_uri())
+    reader.wait()
+    for i in range(4):
+        page.locator("#legend button").nth(i).click()
+        if i == 1:
+            page.wait_for_selector("#top-genes tr")
+            assert page.evaluate(REVERSED) == []
+    found = reader.table()
+    assert {row["cell_type"] for row in found} == set(types)
+    page.fill("#gene", f"{types[0]} gene")
+    assert page.inner_text("#ramp-title").endswith("gene\u2069, log-normalised expression")
+    page.locator("#flat canvas").hover()
+    assert page.evaluate(REVERSED) == []
+    page.close()
 
 
 def test_print_shows_still_pictures_instead(reader: Reader) -> None:

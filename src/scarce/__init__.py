@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scarce import pl
-    from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder
+    from scarce.estimators import BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
     from scarce.meaning import programmes, stability
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
@@ -20,6 +20,7 @@ __all__ = [
     "BetaVAE",
     "BetaVSC",
     "DeepAutoencoder",
+    "LinearVSC",
     "TuneConfig",
     "__version__",
     "benchmark",

@@ -22,6 +22,7 @@ __all__ = [
     "critical_difference",
     "differences",
     "estimates",
+    "interval",
     "mean_ranks",
     "wins",
 ]
@@ -95,7 +96,7 @@ def estimates(results: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", *_PAIR, "space", "metric"]
     known = results.dropna(subset="value")
     rows = [
-        dict(zip(keys, key, strict=True)) | _interval(group.to_numpy(np.float64))
+        dict(zip(keys, key, strict=True)) | interval(group.to_numpy(np.float64))
         for key, group in known.groupby(keys, sort=False)["value"]
     ]
     return pd.DataFrame(rows, columns=[*keys, "n_seeds", "mean", "sd", "low", "high"])
@@ -204,7 +205,7 @@ def _compared(gaps: pd.Series, floor: float, seed: int) -> Iterator[dict[str, ob
     """Yield a row for each data set, and one for all."""
     by_dataset = gaps.groupby(level="dataset", sort=False)
     for dataset, group in by_dataset:
-        found = _interval(group.to_numpy(np.float64))
+        found = interval(group.to_numpy(np.float64))
         yield _row(dataset, found["n_seeds"], found["mean"], found["low"], found["high"], floor)
     means = by_dataset.mean().to_numpy(np.float64)
     if len(means) > 1:
@@ -234,7 +235,14 @@ def _row(
     }
 
 
-def _interval(values: NDArray[np.float64]) -> dict[str, float]:
+def interval(values: NDArray[np.float64]) -> dict[str, float]:
+    """Return ``n_seeds``, ``mean``, ``sd``, and ``low`` and ``high`` of Student's 95 % interval.
+
+    Parameters
+    ----------
+    values
+        Of independent runs, shape (n_seeds,). A single one has no deviation and no interval.
+    """
     n, mean = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else np.nan
     half = float(stats.t.ppf(0.975, n - 1)) * sd / np.sqrt(n) if n > 1 else np.nan

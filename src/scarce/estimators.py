@@ -4,10 +4,10 @@ import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
@@ -34,7 +35,15 @@ from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator", "Gated", "load_model"]
+__all__ = [
+    "BetaVAE",
+    "BetaVSC",
+    "DeepAutoencoder",
+    "Estimator",
+    "Gated",
+    "LinearVSC",
+    "load_model",
+]
 
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -547,6 +556,83 @@ class BetaVSC(Estimator):
         )
 
 
+class LinearVSC(Estimator):
+    """LinearVSC: sparse codes whose units are gene programmes, the columns of a linear decoder.
+
+    Parameters
+    ----------
+    n_latent
+        How many programmes.
+    beta, alpha, slab, opening
+        See `LinearVSCNet`.
+    batch, covariates, scaled, network, training, seed
+        See `DeepAutoencoder`; of the network the encoder's part.
+    """
+
+    module_: LinearVSCNet
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 16,
+        beta: float = 1.0,
+        alpha: float = 0.2,
+        slab: tuple[float, float] = (1.0, 0.5),
+        opening: tuple[float, float] = (0.05, 0.3),
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        scaled: bool = False,
+        network: Network = Network(input_dropout=0.3),
+        training: TrainConfig = TrainConfig(epochs=150, lr=5e-3, schedule="cosine"),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.beta = beta
+        self.alpha = alpha
+        self.slab = slab
+        self.opening = opening
+        self.batch = batch
+        self.covariates = covariates
+        self.scaled = scaled
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
+        return self._encode(cells, layer, self.module_.inclusion)
+
+    @property
+    def programmes_(self) -> NDArray[np.float32]:
+        """What each unit adds to each gene's expression where it is on, (n_genes, n_latent)."""
+        weight = self.module_.body.likelihood.weight.detach()
+        return weight[:, : self.n_latent].numpy().copy()
+
+    def _build(self, body: Body) -> Net:
+        return LinearVSCNet(
+            body,
+            self.n_latent,
+            beta=self.beta,
+            alpha=self.alpha,
+            slab=self.slab,
+            opening=self.opening,
+        )
+
+    def _net(self, n_genes: int) -> Net:
+        linear = replace(self.network, linear_decoder=True)
+        return self._build(Body(n_genes, self.n_latent, linear, self.covariates_.n_columns))
+
+    def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
+        module = cast(LinearVSCNet, super()._start(x, rows))
+        programmes = nonnegative_programmes(x[rows], self.n_latent, seed=self.seed)
+        if self.scaling_ is not None:
+            programmes /= self.scaling_.sd[:, None].astype(np.float32)
+        module.start_from(torch.from_numpy(programmes))
+        return module
+
+
 def load_model(directory: str | Path) -> Estimator:
     """Read what any estimator's `save` wrote.
 
@@ -615,6 +701,8 @@ def _check_options(model: Estimator) -> None:
     check.one_of("path", training.path, PATHS)
     check.one_of("likelihood", network.likelihood, LIKELIHOODS)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
+    if isinstance(model, LinearVSC):
+        check.one_of("likelihood of a LinearVSC", network.likelihood, ["gaussian"])
     for name, limits in {"beta": {"least": 0}, "alpha": {"above": 0, "below": 1}}.items():
         if hasattr(model, name):
             check.in_range(name, getattr(model, name), **limits)

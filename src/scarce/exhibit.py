@@ -1,4 +1,4 @@
-"""What a reader may look at cell by cell: which cells are drawn, their quality, genes, clusters."""
+"""What a reader may look at cell by cell: how many are drawn, their quality, genes, clusters."""
 
 import numpy as np
 from anndata import AnnData
@@ -11,7 +11,7 @@ from scarce.annotate.graph import neighbours, shared_neighbours
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import Expression, Marker
 
-__all__ = ["MOST_DRAWN", "drawn_cells", "expression", "leiden", "quality"]
+__all__ = ["MOST_DRAWN", "expression", "leiden", "quality"]
 
 MOST_DRAWN = 100_000
 """Cells drawn at most. More points than this hide one another and slow a browser down."""
@@ -20,29 +20,6 @@ _MOST_GENES = 3_000
 _MOST_ENTRIES = 20_000_000
 """Counts kept at most; four times what one page has room for."""
 _N_STARTS = 5
-
-
-def drawn_cells(labels: NDArray[np.str_], most: int = MOST_DRAWN) -> NDArray[np.int64]:
-    """Return the sorted indices of the cells to draw: all, or a part that keeps densities.
-
-    Parameters
-    ----------
-    labels
-        Type of each cell, shape (n_cells,).
-    most
-        How many cells to draw at most.
-
-    Notes
-    -----
-    Every type keeps its share to within one cell, and inside a type the draw is uniform: on
-    every map, the expected share of each region is what it was.
-    """
-    n_cells = len(labels)
-    if n_cells <= most:
-        return np.arange(n_cells)
-    shuffled = np.random.default_rng(0).permutation(n_cells)
-    by_type = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    return np.sort(by_type[np.arange(most) * n_cells // most])
 
 
 def quality(adata: AnnData) -> dict[str, NDArray[np.float64]]:
@@ -76,7 +53,7 @@ def expression(adata: AnnData, drawn: NDArray[np.int64], markers: tuple[Marker, 
     adata
         With ``layers["counts"]`` and ``var["highly_variable"]``.
     drawn
-        Cells to return, see `drawn_cells`.
+        Cells to return, see `scarce.sampling.keep_shares`.
     markers
         From `scarce.annotate.marker_genes`.
     """

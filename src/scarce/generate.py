@@ -34,7 +34,7 @@ def draw_codes(
     z = torch.randn(n_cells, n_latent, generator=generator)
     if prior is None:
         return z
-    mean, sd = getattr(prior, "slab", (0.0, 1.0))
+    mean, sd = prior.slab
     return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < prior.logit.sigmoid())
 
 

@@ -26,6 +26,7 @@ from scarce.meaning.effects import ablate, use
 from scarce.meaning.enrichment import require_common
 from scarce.models.parts import Variational
 from scarce.presets import TITLES
+from scarce.sampling import keep_shares
 from scarce.summary import (
     Cells,
     CodeSummary,
@@ -271,7 +272,7 @@ def _annotate(
             adata.obs[f"kmeans_{space}_{model}"] = clusters
         adata.obs[f"leiden_latent_{model}"] = pd.Categorical(leiden[model].astype(str))
     labels = adata.obs["cell_type"].to_numpy(dtype=str)
-    drawn = exhibit.drawn_cells(labels)
+    drawn = keep_shares(labels, exhibit.MOST_DRAWN)
     return Cells(
         barcodes=adata.obs_names.to_numpy(dtype=str),
         labels=labels,
@@ -381,8 +382,17 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "machine": f"{platform.system()} {platform.machine()}",
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         "matmul precision": torch.get_float32_matmul_precision(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
     }
+
+
+def _processor() -> str:
+    """Return the name its maker gave the processor, where the system tells it."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

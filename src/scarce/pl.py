@@ -1,9 +1,11 @@
-"""Figures of a run's cells on axes of one's own, as scanpy draws its figures.
+"""Figures of a run on axes of one's own, as scanpy draws its figures.
 
-Each function takes the AnnData that `scarce.pipeline.run` returns, or that ``embeddings.h5ad``
-holds, and returns the axes. Colours and shapes of types are those of the report.
+Those of cells take the AnnData that `scarce.pipeline.run` returns, or that ``embeddings.h5ad``
+holds; those of models and genes the `RunSummary` that it returns, or that `scarce.record.load`
+reads from the folder of a run. All return the axes; they are drawn by what draws the report.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +18,18 @@ from numpy.typing import NDArray
 from scarce import check
 from scarce.errors import InputError
 from scarce.report.canvas import house_style
+from scarce.report.charts import draw_loss, draw_points, loss_key
 from scarce.report.confusion import draw_confusion, shares
+from scarce.report.dotplot import SHADE, dot_key, dot_size, draw_dots
 from scarce.report.maps import cluster_styles, draw_borders, frame_map, mark_centroids, scatter
 from scarce.report.palette import styles
+from scarce.report.tables import METRICS, SPACES, score_rows
+from scarce.summary import RunSummary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "kmeans", "tsne"]
+__all__ = ["confusion", "kmeans", "loss", "markers", "scores", "tsne"]
 
 
 @house_style()
@@ -95,12 +101,91 @@ def confusion(adata: AnnData, model: str, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _axes(ax: Axes | None) -> Axes:
+@house_style()
+def scores(
+    summary: RunSummary,
+    *,
+    space: str = "latent",
+    metrics: Sequence[str] = ("nmi", "ari"),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw scores of every model: means over seeds with Student's 95 % intervals.
+
+    Parameters
+    ----------
+    summary
+        What a run found. With a single seed the points have no intervals.
+    space
+        ``latent`` or ``tsne2d``: where k-means ran.
+    metrics
+        Of ``nmi``, ``ari``, ``homogeneity``, ``completeness`` and ``silhouette``.
+    ax
+        Where to draw; on a new figure if None.
+
+    Raises
+    ------
+    InputError
+        If there is no such space or metric, or if the run has no scores.
+    """
+    check.one_of("space", space, SPACES)
+    for metric in metrics:
+        check.one_of("metric", metric, METRICS)
+    rows = [row for row in score_rows(summary) if row.space == space]
+    if not rows:
+        raise InputError("summary must hold scores; found none. Run at least one model.")
+    ax = _axes(ax)
+    draw_points(ax, rows, metrics)
+    ax.legend(loc="best")
+    n_seeds = max(row.n_seeds for row in rows)
+    over = f"mean and 95 % interval over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    ax.set(xlabel=f"{over}; 1 is perfect")
+    ax.set_title(f"k-means in the {SPACES[space]}")
+    return ax
+
+
+@house_style()
+def loss(summary: RunSummary, model: str, *, ax: Axes | None = None) -> Axes:
+    """Draw loss per cell of a model after each epoch, of cells trained on and held out.
+
+    The first seed is drawn in full strength, the others faintly.
+
+    Raises
+    ------
+    InputError
+        If the run has not trained that model.
+    """
+    check.one_of("model", model, list(dict.fromkeys(r.model for r in summary.runs if r.history)))
+    ax = _axes(ax)
+    draw_loss(ax, [run for run in summary.runs if run.model == model])
+    ax.legend(handles=loss_key())
+    return ax
+
+
+@house_style()
+def markers(summary: RunSummary, *, ax: Axes | None = None) -> Axes:
+    """Draw top marker genes of every type: how many of its cells express them, how strongly.
+
+    Raises
+    ------
+    InputError
+        If the run has kept no markers.
+    """
+    if summary.dots is None:
+        raise InputError("summary must hold marker genes; found none. Run on labelled cells.")
+    ax = _axes(ax, dot_size(summary.dots))
+    drawn = draw_dots(ax, summary.dots)
+    ax.get_figure(root=True).colorbar(drawn, ax=ax, label=SHADE)  # type: ignore[union-attr]
+    ax.legend(handles=dot_key(), loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3)
+    ax.set_title("Top marker genes")
+    return ax
+
+
+def _axes(ax: Axes | None, size: tuple[float, float] = (5.6, 4.8)) -> Axes:
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    figure: Figure = plt.figure(figsize=(5.6, 4.8))
+    figure: Figure = plt.figure(figsize=size)
     return figure.add_subplot()
 
 

@@ -162,6 +162,9 @@ class ModelRun:
     """Threads and library of matrix products it was fitted with; empty for PCA."""
     history: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Loss per cell after each epoch: ``train``, ``held_out`` and every term of the loss."""
+    peak_mb: float = float("nan")
+    """Resident memory of the process at most during the fit, its data and libraries included, in
+    10^6 bytes; a cost as `seconds` is, different from run to run."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class TrainConfig:
         Share of cells kept aside to decide when to stop; 0 trains on all cells to the end.
     patience
         Epochs without a better held-out loss before stopping. The best state is kept.
+    schedule
+        ``"constant"`` rate, or ``"cosine"``: down to a hundredth of it at the end.
     path
         ``"sparse"`` or ``"dense"`` arithmetic; ``"auto"`` takes the cheaper of the two, see
         `scarce.sparse.batches.choose_path`. They differ in rounding only.
@@ -48,6 +50,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     held_out: float = 0.1
     patience: int = 25
+    schedule: Literal["constant", "cosine"] = "constant"
     path: Literal["auto", "sparse", "dense"] = "auto"
 
 
@@ -114,6 +117,7 @@ def fit_module(
 
     for epoch in range(1, config.epochs + 1):
         finite = _snapshot(module)
+        optimiser.param_groups[0]["lr"] = lr * _share_of_rate(config, (epoch - 1) / config.epochs)
         this_epoch = islice(batches, train.n_batches)
         losses = _train_epoch(module, this_epoch, optimiser, n_steps, generator)
         if not math.isfinite(losses["train"]):
@@ -187,6 +191,12 @@ def _means(losses: Iterable[tuple[int, Loss]]) -> dict[str, float]:
         for name, value in {"train": loss.total, **loss.terms}.items():
             sums[name] = sums.get(name, 0.0) + n * value.detach().double()
     return {name: float(value) / n_cells for name, value in sums.items()}
+
+
+def _share_of_rate(config: TrainConfig, progress: float) -> float:
+    if config.schedule == "constant":
+        return 1.0
+    return max(0.01, 0.5 + 0.5 * math.cos(math.pi * progress))
 
 
 def _adam(module: Net, lr: float, config: TrainConfig) -> torch.optim.Optimizer:

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from scarce import cluster, held_out, layout, metrics
 from scarce.contenders import contend
 from scarce.estimators import Estimator
+from scarce.memory import peak_memory
 from scarce.presets import MODELS, TITLES, Settings, build
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import ModelRun, Score
@@ -133,7 +134,8 @@ def _fit_ours(
     estimator = build(model, settings, seed=seed)
     title = f"{TITLES[model]}: training, seed {seed}"
     with progress(title, estimator.training.epochs) as on_epoch:
-        estimator.fit(cells if rows.all() else cells[rows], on_epoch=on_epoch)
+        with peak_memory() as peak:
+            estimator.fit(cells if rows.all() else cells[rows], on_epoch=on_epoch)
         z = estimator.transform(cells)
     x = csr_matrix(cells.X)
 
@@ -143,15 +145,25 @@ def _fit_ours(
     held = _explained(x, rows, reconstruct)
     if not rows.all():
         held |= held_out.bounds(estimator.module_, x[~rows], seed=seed)
-    return z, _account(model, estimator), held, estimator
+    return z, _account(model, estimator, peak.megabytes), held, estimator
 
 
 def _fit_other(
     cells: AnnData, rows: NDArray[np.bool_], model: str, settings: Settings, seed: int
 ) -> tuple[Points, ModelRun, dict[str, float]]:
-    done = contend(model, cells, rows, settings.n_latent, seed)
-    title, options = TITLES[model], {"n_latent": done.z.shape[1]}
-    run = ModelRun(model, title, seed, done.seconds, done.epochs, done.n_parameters, "", options)
+    with peak_memory() as peak:
+        done = contend(model, cells, rows, settings.n_latent, seed)
+    run = ModelRun(
+        model=model,
+        title=TITLES[model],
+        seed=seed,
+        seconds=done.seconds,
+        epochs=done.epochs,
+        n_parameters=done.n_parameters,
+        path="",
+        settings={"n_latent": done.z.shape[1]},
+        peak_mb=peak.megabytes,
+    )
     return done.z, run, _explained(csr_matrix(cells.X), rows, done.reconstruct)
 
 
@@ -164,7 +176,7 @@ def _explained(
     return {"r2": held_out.explained_variance(x[~rows], mean, reconstruct)}
 
 
-def _account(model: str, estimator: Estimator) -> ModelRun:
+def _account(model: str, estimator: Estimator, peak_mb: float) -> ModelRun:
     history = estimator.history_
     return ModelRun(
         model=model,
@@ -177,4 +189,5 @@ def _account(model: str, estimator: Estimator) -> ModelRun:
         settings=estimator.options,
         numerics=asdict(estimator.numerics_),
         history={name: tuple(losses) for name, losses in history.losses.items()},
+        peak_mb=peak_mb,
     )

@@ -4,7 +4,10 @@ A Gaussian posterior meets the standard normal prior. A spike-and-slab posterior
 each unit is exactly zero with some probability, meets a prior of the same kind:
 
 .. math:: q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0, \qquad
-          p(z_j) = \alpha_j N(0, 1) + (1 - \alpha_j)\delta_0.
+          p(z_j) = \alpha_j N(m, t^2) + (1 - \alpha_j)\delta_0.
+
+The slab of the papers is N(0, 1). With m = 1 and t = 1/2 a unit that is on adds much the
+same in every cell: only then is "on" told from "off", and a unit is not a dense factor.
 """
 
 import math
@@ -42,7 +45,7 @@ class GaussianPosterior(NamedTuple):
         """Draw codes; return them and log p(z) - log q(z|x), with p standard normal."""
         mu, log_var = (a.expand(n_samples, *a.shape) for a in self)
         z = gaussian_sample(mu, log_var, generator)
-        return z, _log_ratio(z, mu, log_var).sum(2)
+        return z, _log_ratio(z, mu, log_var, (0.0, 1.0)).sum(2)
 
 
 class GaussianHead(nn.Module):
@@ -98,22 +101,35 @@ class SpikeAndSlabHead(nn.Module):
     ----------
     n_features, n_latent
         Width of the features, and J.
+    slab
+        m and t of the prior: where every cell's slab begins.
     """
 
-    def __init__(self, n_features: int, n_latent: int) -> None:
+    def __init__(
+        self, n_features: int, n_latent: int, slab: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
         super().__init__()
+        self.slab = slab
         self.mu = nn.Linear(n_features, n_latent)
         self.log_var = nn.Linear(n_features, n_latent)
         self.logit = nn.Linear(n_features, n_latent)
 
-    def forward(self, features: Float[Tensor, "cells features"]) -> SpikeAndSlabPosterior:
-        """Return the posterior of each cell."""
-        log_var = self.log_var(features).clamp(-10, 10)
-        return SpikeAndSlabPosterior(self.mu(features), log_var, self.logit(features))
+    def forward(
+        self, features: Float[Tensor, "cells features"], openness: float = 1.0
+    ) -> SpikeAndSlabPosterior:
+        """Return the posterior of each cell.
+
+        With `openness` 0 every slab is that of the prior, so that only gates tell cells
+        apart; with 1 it is the cell's own.
+        """
+        mean, sd = self.slab
+        mu = mean + sd * openness * self.mu(features)
+        log_var = 2 * math.log(sd) + openness * self.log_var(features).clamp(-10, 10)
+        return SpikeAndSlabPosterior(mu, log_var, self.logit(features))
 
 
 class SpikeAndSlabPrior(nn.Module):
-    """Prior of each unit: on with probability alpha, then standard normal.
+    """Prior of each unit: on with probability alpha, then Gaussian.
 
     Parameters
     ----------
@@ -121,18 +137,28 @@ class SpikeAndSlabPrior(nn.Module):
         J.
     alpha
         Probability that a unit is on, in (0, 1).
+    slab
+        Mean and standard deviation where on, m and t.
     learned
-        Learn it, for each unit its own, from `alpha` on.
+        Learn alpha, for each unit its own, from the value given.
     """
 
-    def __init__(self, n_latent: int, alpha: float, *, learned: bool = False) -> None:
+    def __init__(
+        self,
+        n_latent: int,
+        alpha: float,
+        *,
+        slab: tuple[float, float] = (0.0, 1.0),
+        learned: bool = False,
+    ) -> None:
         super().__init__()
+        self.slab = slab
         start = torch.full((n_latent,), math.log(alpha) - math.log1p(-alpha))
         self.logit = nn.Parameter(start, requires_grad=learned)
 
     def kl(self, q: SpikeAndSlabPosterior) -> Float[Tensor, " cells"]:
         """Return KL(q || p) of each cell, in nats."""
-        return spike_and_slab_kl(*q, self.logit).sum(1)
+        return spike_and_slab_kl(*q, self.logit, self.slab).sum(1)
 
     def importance_samples(
         self, q: SpikeAndSlabPosterior, n_samples: int, generator: torch.Generator
@@ -144,7 +170,7 @@ class SpikeAndSlabPrior(nn.Module):
         z = gaussian_sample(mu, log_var, generator)
         ratio = torch.where(
             on,
-            _log_ratio(z, mu, log_var) + F.logsigmoid(self.logit) - F.logsigmoid(logit),
+            _log_ratio(z, mu, log_var, self.slab) + F.logsigmoid(self.logit) - F.logsigmoid(logit),
             F.logsigmoid(-self.logit) - F.logsigmoid(-logit),
         )
         return z * on, ratio.sum(2)
@@ -175,13 +201,14 @@ def spike_and_slab_kl(
     log_var: Float[Tensor, "cells latent"],
     logit: Float[Tensor, "cells latent"],
     prior_logit: Float[Tensor, " latent"],
+    slab: tuple[float, float] = (0.0, 1.0),
 ) -> Float[Tensor, "cells latent"]:
     r"""KL divergence between a spike-and-slab posterior and prior, in nats.
 
     For :math:`q = \gamma N(\mu, s^2) + (1 - \gamma)\delta_0` against
-    :math:`p = \alpha N(0, 1) + (1 - \alpha)\delta_0`:
+    :math:`p = \alpha N(m, t^2) + (1 - \alpha)\delta_0`:
 
-    .. math:: \gamma\,\tfrac12(\mu^2 + s^2 - 1 - \log s^2)
+    .. math:: \gamma\Big(\log\frac ts + \frac{s^2 + (\mu - m)^2}{2 t^2} - \frac12\Big)
         + \gamma \log\frac{\gamma}{\alpha} + (1 - \gamma)\log\frac{1 - \gamma}{1 - \alpha}.
 
     Parameters
@@ -193,6 +220,8 @@ def spike_and_slab_kl(
         ``logsigmoid``, so no clamp cuts the gradient.
     prior_logit
         Log odds of :math:`\alpha`, shape (J,).
+    slab
+        m and t.
 
     References
     ----------
@@ -203,7 +232,8 @@ def spike_and_slab_kl(
     spike = gamma * (F.logsigmoid(logit) - F.logsigmoid(prior_logit)) + (1 - gamma) * (
         F.logsigmoid(-logit) - F.logsigmoid(-prior_logit)
     )
-    return gamma * gaussian_kl(mu, log_var) + spike
+    mean, sd = slab
+    return gamma * gaussian_kl((mu - mean) / sd, log_var - 2 * math.log(sd)) + spike
 
 
 def soft_gate(
@@ -227,6 +257,8 @@ def soft_gate(
     return (sharpness * (u - 1 + logit.sigmoid())).sigmoid()
 
 
-def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
-    """Log N(z; 0, 1) - log N(z; mu, s^2); the two factors of 2 pi cancel."""
-    return 0.5 * ((z - mu).square() / log_var.exp() + log_var - z.square())
+def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: tuple[float, float]) -> Tensor:
+    """Log N(z; m, t^2) - log N(z; mu, s^2); the two factors of 2 pi cancel."""
+    mean, sd = slab
+    posterior = (z - mu).square() / log_var.exp() + log_var
+    return 0.5 * (posterior - ((z - mean) / sd).square()) - math.log(sd)

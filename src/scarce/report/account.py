@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from importlib.resources import files
 
+from markupsafe import Markup
+
 from scarce.report.maps import drawn_cells
 from scarce.report.tables import first_runs
-from scarce.summary import RunSummary
+from scarce.summary import Expression, RunSummary
 
 __all__ = ["citations", "steps"]
 
@@ -23,14 +25,27 @@ _OF_MODEL = {
 }
 
 
-def steps(summary: RunSummary) -> Iterator[tuple[str, str]]:
-    """Yield what was done in order: a word for each step, and a sentence or two with numbers."""
+def steps(summary: RunSummary, n_explored: int) -> Iterator[tuple[str, str]]:
+    """Yield what was done in order: a word for each step, and a sentence or two with numbers.
+
+    Parameters
+    ----------
+    summary
+        What the run did and found.
+    n_explored
+        Cells the page's explorer has.
+
+    Notes
+    -----
+    Where a sentence holds a name, it is markup in which the name stands apart.
+    """
     data, cells = summary.data, summary.cells
     yield (
         "Read",
         (
-            f"{data.n_cells_read:,} cells and {data.n_genes_read:,} genes from {data.name} "
-            f"({data.format})."
+            Markup("{:,} cells and {:,} genes from <bdi>{}</bdi> ({}).").format(
+                data.n_cells_read, data.n_genes_read, data.name, data.format
+            )
         ),
     )
     removed = [f"{r.n_cells or r.n_genes:,} {r.rule}" for r in summary.removed]
@@ -41,7 +56,8 @@ def steps(summary: RunSummary) -> Iterator[tuple[str, str]]:
     chosen = "the most variable ones by Seurat's variance of standardised counts" if few else "all"
     yield "Chose genes", f"{data.n_genes_modelled:,} of {data.n_genes:,}: {chosen}."
     labels = summary.labels
-    yield "Took labels", f"{len(labels.counts)} types: {labels.source}."
+    source = Markup("<bdi>{}</bdi>").format(labels.source)
+    yield "Took labels", Markup("{} types: {}.").format(len(labels.counts), source)
     for model, run in first_runs(summary).items():
         yield run.title, _fit(summary, model)
     if cells.tsne2d:
@@ -58,13 +74,7 @@ def steps(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.markers:
         yield "Found markers", "Wilcoxon's rank sum test of every type against all other cells."
     if cells.expression is not None:
-        yield (
-            "Kept for this page",
-            (
-                f"{len(drawn_cells(summary)):,} of {len(cells.labels):,} cells; counts of "
-                f"{len(cells.expression.genes):,} genes: markers and the most variable ones."
-            ),
-        )
+        yield "Kept for this page", _kept(summary, cells.expression, n_explored)
 
 
 def citations(summary: RunSummary) -> str:
@@ -83,6 +93,16 @@ def citations(summary: RunSummary) -> str:
     version = summary.environment.get("scarce", "")
     found = "\n\n".join(entries[key].strip() for key in dict.fromkeys(wanted))
     return found.replace("VERSION", version)
+
+
+def _kept(summary: RunSummary, expression: Expression, n_explored: int) -> str:
+    """Say which cells and genes are left to look at."""
+    n_drawn = len(drawn_cells(summary))
+    fewer = f", {n_explored:,} of them in the explorer" if n_explored < n_drawn else ""
+    return (
+        f"{n_drawn:,} of {len(summary.cells.labels):,} cells{fewer}; counts of "
+        f"{len(expression.genes):,} genes: markers and the most variable ones."
+    )
 
 
 def _fit(summary: RunSummary, model: str) -> str:

@@ -1,6 +1,7 @@
 """Charts of numbers: scores of every model, loss while training."""
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from scarce.report.canvas import INK, PAPER, blank, house_style, settle, shown
+from scarce.report.palette import COLOURS
 from scarce.report.tables import (
     BASELINE,
     METRICS,
@@ -23,9 +25,11 @@ from scarce.report.tables import (
 )
 from scarce.summary import ModelRun, RunSummary
 
-__all__ = ["loss_curves", "score_map"]
+__all__ = ["draw_loss", "draw_points", "loss_curves", "loss_key", "score_map"]
 
 _TRAIN, _HELD_OUT = "#0072B2", "#D55E00"
+_POINTS = dict(zip(METRICS, zip(COLOURS, "osD^v", strict=False), strict=True))
+"""Colour and marker of each metric where several share a panel."""
 
 
 @house_style()
@@ -66,14 +70,36 @@ def loss_curves(summary: RunSummary) -> Figure:
     for axes in panels[len(trained) :]:
         axes.remove()
     for axes, model in zip(panels, trained, strict=False):
-        _draw_loss(axes, [run for run in summary.runs if run.model == model])
-    handles = [
+        draw_loss(axes, [run for run in summary.runs if run.model == model])
+    figure.legend(handles=loss_key(), loc="outside upper right", ncols=2)
+    settle(figure)
+    return figure
+
+
+def loss_key() -> list[Line2D]:
+    """Return what a legend of loss curves shows."""
+    return [
         Line2D([], [], color=_TRAIN, label="trained on"),
         Line2D([], [], color=_HELD_OUT, linestyle="--", label="held out"),
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2)
-    settle(figure)
-    return figure
+
+
+def draw_points(axes: Axes, rows: list[ScoreRow], metrics: Sequence[str]) -> None:
+    """Draw means over seeds as points and their intervals as lines, a row for each model."""
+    lanes = np.linspace(-0.13, 0.13, len(metrics)) * (len(metrics) > 1)
+    for metric, lane in zip(metrics, lanes, strict=True):
+        colour, shape = _POINTS[metric]
+        height = np.arange(len(rows)) + lane
+        for y, row in zip(height, rows, strict=True):
+            axes.plot(row.interval[metric], (y, y), color=colour, linewidth=1.4)
+        means = [row.mean[metric] for row in rows]
+        axes.plot(means, height, shape, color=colour, markersize=5, label=METRICS[metric])
+    axes.set_yticks(range(len(rows)), [_row_name(row) for row in rows], color=INK)
+    axes.set(ylim=(len(rows) - 0.5, -0.5))
+    axes.tick_params(length=0)
+    axes.grid(visible=True, axis="x")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _draw_scores(axes: Axes, rows: list[ScoreRow]) -> AxesImage:
@@ -100,7 +126,7 @@ def _row_name(row: ScoreRow) -> str:
     return shown(row.title) + (" (baseline)" if row.model == BASELINE else "")
 
 
-def _draw_loss(axes: Axes, runs: list[ModelRun]) -> None:
+def draw_loss(axes: Axes, runs: list[ModelRun]) -> None:
     """Draw the first seed in full strength, the others behind it."""
     for order, run in reversed(list(enumerate(runs))):
         strength = 1.0 if order == 0 else 0.3
@@ -110,7 +136,7 @@ def _draw_loss(axes: Axes, runs: list[ModelRun]) -> None:
             axes.plot(epochs, curve, line, color=colour, alpha=strength, linewidth=1.4)
     axes.set_title(shown(runs[0].title))
     axes.set(xlabel="epoch", ylabel="loss per cell")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -9,23 +10,41 @@ from numpy.typing import NDArray
 from scarce.report.canvas import FAINT, INK, blank, house_style, settle, shown
 from scarce.summary import Dots
 
-__all__ = ["marker_dots"]
+__all__ = ["SHADE", "dot_key", "dot_size", "draw_dots", "marker_dots"]
 
 _LARGEST = 90.0
 """Area of the dot of a gene that all cells express, in square points."""
+SHADE = "mean expression,\nshare of the largest"
+"""What the colour of a dot means."""
 
 
 @house_style()
 def marker_dots(dots: Dots) -> Figure:
     """Draw the top marker genes of each group, a row for a group and a column for a gene."""
+    figure = blank(*dot_size(dots))
+    axes = figure.add_subplot()
+    image = draw_dots(axes, dots)
+    axes.set_title("Top marker genes")
+    figure.colorbar(image, ax=axes, fraction=0.03, label=SHADE)
+    figure.legend(handles=dot_key(), loc="outside lower center", ncols=3, labelcolor=INK)
+    settle(figure)
+    return figure
+
+
+def dot_size(dots: Dots) -> tuple[float, float]:
+    """Return width and height in inches of a figure in which dots and names have room."""
     n_groups, n_genes = dots.fraction.shape
     widest, tallest = (
         max(len(shown(name)) for name in names) for names in (dots.groups, dots.genes)
     )
-    figure = blank(2.2 + 0.062 * widest + 0.2 * n_genes, 1.1 + 0.24 * n_groups + 0.062 * tallest)
-    axes = figure.add_subplot()
+    return 2.2 + 0.062 * widest + 0.2 * n_genes, 1.1 + 0.24 * n_groups + 0.062 * tallest
+
+
+def draw_dots(axes: Axes, dots: Dots) -> PathCollection:
+    """Draw a dot for every group and gene; return them, for a colour bar."""
     rows, columns = np.indices(dots.fraction.shape)
-    image = axes.scatter(
+    _name_axes(axes, dots)
+    return axes.scatter(
         columns.ravel(),
         rows.ravel(),
         s=_LARGEST * dots.fraction.ravel(),
@@ -36,10 +55,11 @@ def marker_dots(dots: Dots) -> Figure:
         edgecolors=FAINT,
         linewidths=0.4,
     )
-    _name_axes(axes, dots)
-    axes.set_title("Top marker genes")
-    figure.colorbar(image, ax=axes, fraction=0.03, label="mean expression,\nshare of the largest")
-    sizes = [
+
+
+def dot_key() -> list[Line2D]:
+    """Return what a legend of dots shows: the size for three shares of the cells."""
+    return [
         Line2D(
             [],
             [],
@@ -48,18 +68,10 @@ def marker_dots(dots: Dots) -> Figure:
             color=FAINT,
             markersize=np.sqrt(_LARGEST * share),
             markeredgewidth=0.4,
+            label=label,
         )
-        for share in (0.25, 0.5, 1)
+        for share, label in ((0.25, "25 %"), (0.5, "50 %"), (1, "100 % of the cells"))
     ]
-    figure.legend(
-        sizes,
-        ["25 %", "50 %", "100 % of the cells"],
-        loc="outside lower center",
-        ncols=3,
-        labelcolor=INK,
-    )
-    settle(figure)
-    return figure
 
 
 def _relative(mean: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -188,9 +188,11 @@ def _put_halo_behind(axes: Axes, text: Text) -> None:
 
 
 def _move_apart(axes: Axes, texts: list[Text]) -> None:
-    """Push overlapping names up and down until none overlap, or for 60 rounds."""
-    boxes = [text.get_window_extent() for text in texts]
+    """Push names into the frame, then up and down until none overlap, or for 60 rounds."""
+    boxes, frame = [text.get_window_extent() for text in texts], axes.get_window_extent()
     left, right = np.array([b.x0 for b in boxes]), np.array([b.x1 for b in boxes])
+    inward = np.maximum(frame.x0 + 3 - left, 0) - np.maximum(right - frame.x1 + 3, 0)
+    left, right = left + inward, right + inward
     centre = np.array([(b.y0 + b.y1) / 2 for b in boxes])
     height = np.array([b.height + 2 for b in boxes])
     for _ in range(60):

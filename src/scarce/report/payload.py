@@ -4,29 +4,51 @@ The text is base64 of raw deflate of: the length of a header (eight bytes, littl
 header (ASCII JSON, padded to a multiple of eight), and typed arrays, each at an offset that
 is a multiple of eight. ``"dtype"``, ``"start"`` (bytes after the header) and ``"length"``
 (entries) of every array stand in the header. A browser undoes this with ``DecompressionStream``.
+
+The text fits into the room it is given, whatever the run: genes take a part of it, and of the
+cells as many are packed as fit into the rest, every type by its share.
 """
 
 import base64
 import json
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix, csr_matrix
 
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import SHAPES, styles
 from scarce.report.tables import first_runs
+from scarce.sampling import keep_shares
 from scarce.summary import Cells, Expression, RunSummary
 
-__all__ = ["payload"]
+__all__ = ["Payload", "payload"]
 
-_ROOM = 6_000_000
-"""Bytes the counts of genes may take, compressed; in the page a third more."""
+_ROOM = 20_000_000
+"""Characters of the text at most, unless the page says otherwise."""
+_ROOM_OF_GENES = 6_000_000
+"""Bytes the counts of genes may take, compressed, and no more than half of the room."""
+_PROBE = 5_000
+"""Cells whose compressed size tells that of all."""
 _STEP = 255
 _DTYPES = {"u1": "Uint8", "u2": "Uint16", "u4": "Uint32", "f4": "Float32"}
 
 
-def payload(summary: RunSummary, *, room: int = _ROOM) -> str:
+@dataclass(frozen=True)
+class Payload:
+    """Cells as the page's script reads them."""
+
+    text: str
+    """Empty if no model has both maps, or if there is no room for a single cell."""
+    n_cells: int
+    """How many cells are in it."""
+
+
+def payload(
+    summary: RunSummary, *, room: int = _ROOM, room_of_genes: int = _ROOM_OF_GENES
+) -> Payload:
     """Pack the cells of a run for the explorer.
 
     Parameters
@@ -34,21 +56,54 @@ def payload(summary: RunSummary, *, room: int = _ROOM) -> str:
     summary
         What the run did and found.
     room
+        Characters the text may have; cells are left out until it has no more, of every type
+        by its share.
+    room_of_genes
         Bytes that counts of genes may take; the last genes are left out until they fit.
-
-    Returns
-    -------
-    str
-        Empty if no model has both maps.
     """
-    cells, look, kept = summary.cells, styles(summary.labels.counts), drawn_cells(summary)
-    runs = [
+    drawn = drawn_cells(summary)
+    n_bytes = max(room, 0) * 3 // 4  # of which base64 makes the text
+    room_of_genes = min(room_of_genes, n_bytes // 2)
+    n_cells = _most_cells(summary, drawn, n_bytes, room_of_genes)
+    while n_cells:
+        part = keep_shares(summary.cells.labels[drawn], n_cells)
+        packed = _deflate(_pack(summary, drawn, part, room_of_genes))
+        if len(packed) <= n_bytes - 2:
+            return Payload(base64.b64encode(packed).decode("ascii"), n_cells)
+        n_cells = min(n_cells - 1, int(0.98 * n_cells))
+    return Payload("", 0)
+
+
+def _most_cells(
+    summary: RunSummary, drawn: NDArray[np.int64], n_bytes: int, room_of_genes: int
+) -> int:
+    """Return about how many cells fit with their genes; 0 where there is nothing to see.
+
+    n cells take n a bytes, and their genes n b or `room_of_genes` if that is less.
+    """
+    if not _mapped(summary):
+        return 0
+    probe = keep_shares(summary.cells.labels[drawn], _PROBE)
+    bare, whole = (len(_deflate(_pack(summary, drawn, probe, room))) for room in (0, room_of_genes))
+    most = max(n_bytes / whole, (n_bytes - room_of_genes) / bare)
+    return min(len(drawn), int(most * len(probe)))
+
+
+def _mapped(summary: RunSummary) -> list[tuple[str, str]]:
+    """Return name and title of every model that has both maps."""
+    cells = summary.cells
+    return [
         (model, run.title)
         for model, run in first_runs(summary).items()
         if model in cells.tsne2d and model in cells.tsne3d
     ]
-    if not runs:
-        return ""
+
+
+def _pack(
+    summary: RunSummary, drawn: NDArray[np.int64], part: NDArray[np.int64], room_of_genes: int
+) -> bytes:
+    """Return header and arrays of some of the drawn cells, not compressed."""
+    cells, look, kept = summary.cells, styles(summary.labels.counts), drawn[part]
     arrays = _Arrays()
     rank = {label: i for i, label in enumerate(look)}
     types = np.array([rank[label] for label in cells.labels[kept].tolist()])
@@ -67,18 +122,17 @@ def payload(summary: RunSummary, *, room: int = _ROOM) -> str:
             for label, style in look.items()
         ],
         "type_of": arrays.add(types, "u2"),
-        "models": [_model(arrays, cells, kept, model, title) for model, title in runs],
+        "models": [_model(arrays, cells, kept, model, title) for model, title in _mapped(summary)],
         "quality": [
             {"name": name, "values": arrays.add(values[kept], "f4")}
             for name, values in cells.quality.items()
         ],
-        "genes": _genes(arrays, cells.expression, room),
+        "genes": _genes(arrays, cells.expression, part, room_of_genes),
         "arrays": arrays.places,
     }
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
-    raw = len(text).to_bytes(8, "little") + text + b"".join(arrays.parts)
-    return base64.b64encode(_deflate(raw)).decode("ascii")
+    return len(text).to_bytes(8, "little") + text + b"".join(arrays.parts)
 
 
 class _Arrays:
@@ -137,11 +191,17 @@ def _columns(
     return found
 
 
-def _genes(arrays: _Arrays, kept: Expression | None, room: int) -> dict[str, object]:
+def _genes(
+    arrays: _Arrays, kept: Expression | None, part: NDArray[np.int64], room: int
+) -> dict[str, object]:
     """Store counts gene by gene: gaps between the cells that have it, and how many each has."""
-    if kept is None:
-        return {"names": [], "n_all": 0}
-    counts, n_all = kept.counts, len(kept.genes)
+    n_all = 0 if kept is None else len(kept.genes)
+    if kept is None or room <= 0:
+        return {"names": [], "n_all": n_all}
+    counts = kept.counts
+    if len(part) < counts.shape[0]:
+        counts = csc_matrix(csr_matrix(counts)[part])
+        counts.sort_indices()
     gaps = np.diff(counts.indices, prepend=0)
     starts = counts.indptr[:-1][np.diff(counts.indptr) > 0]
     gaps[starts] = counts.indices[starts]

@@ -8,9 +8,12 @@ policy names the script by its digest, so no other one would run.
 
 import base64
 import hashlib
+import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 import tomli_w
@@ -24,7 +27,7 @@ from scarce.report.confusion import merges
 from scarce.report.figures import all_figures
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import styles
-from scarce.report.payload import payload
+from scarce.report.payload import Payload, payload
 from scarce.report.programmes import chapters
 from scarce.report.tables import (
     BASELINE,
@@ -41,6 +44,15 @@ from scarce.summary import RunSummary
 __all__ = ["Picture", "environment", "page_text", "pictures", "read_asset", "render", "toml"]
 
 _SCRIPTS = ("cells.js", "paint.js", "map.js", "explorer.js")
+_MOST_BYTES = 25_000_000
+"""Of the page: what can still be sent by mail and is opened in seconds."""
+_ROOM_OF_PICTURES = 9_000_000
+"""Characters all pictures may take before they are drawn more coarsely."""
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Embeddings, overrides and isolates of Unicode's bidirectional algorithm."""
+_UNFIT = re.compile(f"\0|{_TURNING.pattern}")
+_FINENESS = (150, 100, 70)
+"""Dots per inch to try."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +81,36 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
         random identifier in it.
     """
     script = "\n".join(read_asset(name) for name in _SCRIPTS)
-    page = (
-        environment()
-        .get_template("report.html")
-        .render(
-            summary=summary,
-            models=first_runs(summary),
-            pictures=pictures(all_figures(summary) if figures is None else figures),
-            look=styles(summary.labels.counts),
-            n_drawn=len(drawn_cells(summary)),
-            spaces=SPACES,
-            metrics=METRICS,
-            baseline=BASELINE,
-            rows=score_rows(summary),
-            best=best(score_rows(summary)),
-            training=training_rows(summary),
-            steps=list(steps(summary)),
-            merges={model: merges(summary, model) for model in summary.cells.kmeans},
-            citations=citations(summary),
-            settings=_settings(summary),
-            command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
-            config=toml(summary.config),
-            cells=payload(summary),
-            chapters=chapters(summary),
-            css=Markup(read_asset("report.css") + read_asset("programmes.css")),
-            script=Markup(script),
-            digests=_digest(script),
-        )
+    fill = partial(
+        environment().get_template("report.html").render,
+        summary=summary,
+        models=first_runs(summary),
+        pictures=pictures(all_figures(summary) if figures is None else figures),
+        look=styles(summary.labels.counts),
+        n_drawn=len(drawn_cells(summary)),
+        spaces=SPACES,
+        metrics=METRICS,
+        baseline=BASELINE,
+        rows=score_rows(summary),
+        best=best(score_rows(summary)),
+        training=training_rows(summary),
+        merges={model: merges(summary, model) for model in summary.cells.kmeans},
+        citations=citations(summary),
+        settings=_settings(summary),
+        command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
+        config=toml(summary.config),
+        chapters=chapters(summary),
+        css=Markup(read_asset("report.css") + read_asset("programmes.css")),
+        script=Markup(script),
+        digests=_digest(script),
     )
-    return page_text(page)
+
+    def page(cells: Payload) -> str:
+        return page_text(fill(explored=cells, steps=list(steps(summary, cells.n_cells))))
+
+    # The page before its cells, to see what room is left; their number adds a few digits.
+    bare = page(Payload("-", 0))
+    return page(payload(summary, room=_MOST_BYTES - len(bare.encode("utf-8")) - 100))
 
 
 def environment() -> Environment:
@@ -110,24 +123,37 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    templates.filters.update(duration=_duration, number=number, value=_value, words=_words)
+    templates.filters.update(
+        duration=_duration, memory=_memory, number=number, names=_names, value=_value, words=_words
+    )
     return templates
 
 
 def page_text(page: str) -> str:
-    """Replace what no page can store: half a character or a zero, from names in broken files."""
-    page = page.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """Replace what no page can store or show, from names in broken files or of ill will.
+
+    Half a character, a zero, and the signs that turn the direction of all text after them.
+    """
+    page = _UNFIT.sub("\N{REPLACEMENT CHARACTER}", page)
     return page.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def pictures(figures: dict[str, Figure]) -> dict[str, Picture]:
-    """Encode every figure; in CSS pixels its text is as large as the page's."""
-    drawn = {}
-    for stem, figure in figures.items():
-        width, height = figure.get_size_inches() * 96
-        encoded = base64.b64encode(to_webp(figure)).decode("ascii")
-        drawn[stem] = Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
+    """Encode every figure; in CSS pixels its text is as large as the page's.
+
+    Figures of very many cells are drawn more coarsely, so that all of them leave room for cells.
+    """
+    for dpi in _FINENESS:
+        drawn = {stem: _picture(figure, dpi) for stem, figure in figures.items()}
+        if sum(len(picture.src) for picture in drawn.values()) <= _ROOM_OF_PICTURES:
+            break
     return drawn
+
+
+def _picture(figure: Figure, dpi: int) -> Picture:
+    width, height = figure.get_size_inches() * 96
+    encoded = base64.b64encode(to_webp(figure, dpi=dpi)).decode("ascii")
+    return Picture(f"data:image/webp;base64,{encoded}", round(width), round(height))
 
 
 def _settings(summary: RunSummary) -> dict[str, list[object]]:
@@ -147,9 +173,10 @@ def _flat(settings: dict[str, object], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def toml(config: dict[str, object]) -> str:
-    """Write options as TOML."""
+    """Write options as TOML, signs that turn the direction of text as escapes."""
     plain = _plain(config)
-    return tomli_w.dumps(plain) if isinstance(plain, dict) else ""
+    written = tomli_w.dumps(plain) if isinstance(plain, dict) else ""
+    return _TURNING.sub(lambda sign: f"\\u{ord(sign[0]):04X}", written)
 
 
 def _plain(value: object) -> object:
@@ -179,15 +206,27 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
 
 
+def _memory(megabytes: float) -> str:
+    """Write an amount of memory for people; a dash where it is not known."""
+    if math.isnan(megabytes):
+        return "–"
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
+
+
 def _value(value: object) -> str:
     """Write the value of a setting for people."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_value(inner) for inner in value)
+        return ", ".join(_value(inner) for inner in value) or "none"
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _names(values: Sequence[str]) -> Markup:
+    """Join names as people do, each kept from turning the text around it."""
+    return Markup(_words([Markup("<bdi>{}</bdi>").format(value) for value in values]))
 
 
 def _words(values: Sequence[object]) -> str:

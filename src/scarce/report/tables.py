@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scarce.compare import interval
 from scarce.summary import ModelRun, RunSummary, Score
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ScoreRow",
     "TrainingRow",
     "best",
+    "effective_beta",
     "first_runs",
     "number",
     "score_rows",
@@ -47,6 +49,8 @@ class ScoreRow:
     """Metric to its mean over seeds."""
     sd: dict[str, float]
     """Metric to its sample standard deviation over seeds; not a number with a single seed."""
+    interval: dict[str, tuple[float, float]]
+    """Metric to the ends of Student's 95 % interval over seeds; not numbers with a single seed."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,17 @@ class TrainingRow:
 
     model: str
     title: str
-    n_seeds: int
     seconds: float
     """Mean over seeds."""
+    peak_mb: float
+    """Largest over seeds, 10^6 bytes; not a number where it was not measured."""
     epochs: str
     n_parameters: int
     path: str
     active: str
     """How many latents of the first fit vary over cells, of how many; empty where not known."""
+    beta: float
+    """Weight of the KL divergence beside a log likelihood, see `effective_beta`."""
     held_out: float
     """Lowest held-out loss per cell, mean over seeds; not a number where none was measured."""
 
@@ -112,22 +119,47 @@ def training_rows(summary: RunSummary) -> list[TrainingRow]:
     ]
 
 
+def effective_beta(settings: dict[str, object]) -> float:
+    """Return the weight of the KL divergence in units of the evidence lower bound, which has 1.
+
+    Parameters
+    ----------
+    settings
+        Of one fit, as in `ModelRun.settings`.
+
+    Returns
+    -------
+    float
+        Not a number for a model without a KL divergence.
+
+    Notes
+    -----
+    Beside a log likelihood it is ``beta``. The squared error is twice the negative log
+    likelihood of Gaussian noise of variance 1, up to a constant, so that there it is ``beta / 2``.
+    """
+    network, beta = settings.get("network"), settings.get("beta")
+    if not isinstance(beta, int | float):
+        return np.nan
+    squared = isinstance(network, dict) and network.get("likelihood") == "squared_error"
+    return beta / 2 if squared else float(beta)
+
+
 def number(value: float) -> str:
     """Write a number to three decimals, and a missing one as a dash."""
     return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")
 
 
 def _score_row(title: str, scores: list[Score]) -> ScoreRow:
-    values = {m: np.array([getattr(s, m) for s in scores], dtype=np.float64) for m in METRICS}
-    many = len(scores) > 1
+    found = {m: interval(np.array([getattr(s, m) for s in scores], np.float64)) for m in METRICS}
     return ScoreRow(
         model=scores[0].model,
         title=title,
         space=scores[0].space,
         n_clusters=_extent(s.n_clusters for s in scores),
         n_seeds=len(scores),
-        mean={m: float(v.mean()) for m, v in values.items()},
-        sd={m: float(v.std(ddof=1)) if many else np.nan for m, v in values.items()},
+        mean={m: of["mean"] for m, of in found.items()},
+        sd={m: of["sd"] for m, of in found.items()},
+        interval={m: (of["low"], of["high"]) for m, of in found.items()},
     )
 
 
@@ -136,12 +168,13 @@ def _training_row(runs: list[ModelRun], z: NDArray[np.float64] | None) -> Traini
     return TrainingRow(
         model=runs[0].model,
         title=runs[0].title,
-        n_seeds=len(runs),
         seconds=float(np.mean([run.seconds for run in runs])),
+        peak_mb=max(run.peak_mb for run in runs),
         epochs=_extent(run.epochs for run in runs),
         n_parameters=runs[0].n_parameters,
         path=runs[0].path,
         active="" if z is None else f"{int((z.var(axis=0) > _ACTIVE).sum())} of {z.shape[1]}",
+        beta=effective_beta(runs[0].settings),
         held_out=float(np.mean(lowest)) if lowest else np.nan,
     )
 

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from scarce import cluster, metrics
+from scarce.memory import peak_memory
 from scarce.study.grid import Task
 from scarce.study.labelled import load_labelled, modelled_cells
 from scarce.trial import Trial, trial
@@ -21,8 +21,6 @@ __all__ = ["COSTS", "measure"]
 
 COSTS = ("seconds", "peak_rss_mb")
 """Measures that differ between runs of the same trial; no other does."""
-
-_STATUS = Path("/proc/self/status")
 
 
 def measure(task: Task) -> dict[str, object]:
@@ -38,8 +36,7 @@ def measure(task: Task) -> dict[str, object]:
     """
     start = time.perf_counter()
     config = task.config
-    with _threads(config.threads):
-        _reset_peak()
+    with _threads(config.threads), peak_memory() as peak:
         labelled = load_labelled(task.source)
         if labelled.facts != config.data:
             raise RuntimeError(f"the file of {config.data.name} changed while the study ran")
@@ -54,7 +51,7 @@ def measure(task: Task) -> dict[str, object]:
             n_jobs=config.threads,
         )
         values = [*_scores(done, labelled.labels, config.seed), *_of_the_fit(done)]
-        values.append(("latent", "peak_rss_mb", _peak_mb()))
+    values.append(("latent", "peak_rss_mb", peak.megabytes))
     return {"values": values, "wall_seconds": time.perf_counter() - start}
 
 
@@ -106,22 +103,3 @@ def _threads(n_threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         numba.set_num_threads(before[1])
-
-
-def _reset_peak() -> None:
-    """Start a new peak where the kernel lets us; elsewhere it is that of the process so far."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_mb() -> float:
-    """Peak resident memory in MB of 10^6 bytes: the trial, its data and the libraries."""
-    if _STATUS.is_file():
-        lines = _STATUS.read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024 / 1e6
-    try:
-        import resource
-    except ImportError:  # on Windows
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -90,7 +90,7 @@ const readCells = (header, array) => {
     n,
     nAll: header.n_all,
     barcodes: header.barcodes,
-    types: header.types,
+    types: header.types.map((type) => ({ ...type, shown: isolated(type.name) })),
     typeOf: array(header.type_of),
     genes: streams === null ? [] : genes.names,
     nGenes: genes.n_all,

@@ -145,7 +145,7 @@ const explore = (cells) => {
     const kept = marked === null ? "" : `, ${whole(count(marked))} cells selected`;
     for (const { holder, solid } of maps) {
       holder.setAttribute("aria-label",
-        `${solid ? "3-D" : "2-D"} map of ${model.title}, coloured by ${paint.title}${kept}`);
+        `${solid ? "3-D" : "2-D"} map of ${model.title}, coloured by ${paint.shown}${kept}`);
     }
   };
   const count = (mask) => mask.reduce((sum, one) => sum + one, 0);
@@ -184,13 +184,11 @@ const explore = (cells) => {
     }
     const stops = paint.signed ? AROUND_ZERO : RISING;
     const most = Math.max(-paint.low, paint.high);
-    byId("ramp-title").textContent = paint.title;
+    byId("ramp-title").textContent = paint.shown;
     byId("ramp-low").textContent = short(paint.signed ? -most : paint.low);
     byId("ramp-high").textContent = short(paint.signed ? most : paint.high);
     byId("ramp-bar").style.background = `linear-gradient(to right, ${stops.map(css).join(", ")})`;
-    byId("ramp-note").textContent = [
-      paint.note, paint.signed ? "Squares lie below zero, circles above." : "",
-    ].filter(Boolean).join(" ");
+    byId("ramp-note").textContent = paint.signed ? "Squares lie below zero, circles above." : "";
     byId("above").value = "50";
     byId("above-value").textContent = short(threshold());
   };
@@ -212,7 +210,7 @@ const explore = (cells) => {
       press(paint.of[cell]);
     } else {
       const type = cells.typeOf[cell];
-      select(Uint8Array.from(cells.typeOf, (of) => (of === type ? 1 : 0)), `Cell type: ${cells.types[type].name}`);
+      select(Uint8Array.from(cells.typeOf, (of) => (of === type ? 1 : 0)), `Cell type: ${cells.types[type].shown}`);
     }
   };
 
@@ -265,7 +263,7 @@ const explore = (cells) => {
     });
     const order = [...counts.keys()].filter((type) => counts[type]).sort((a, b) => counts[b] - counts[a]);
     byId("type-mix").replaceChildren(...order.slice(0, N_TOP).map((type) =>
-      row(cells.types[type].name, whole(counts[type]), percent(counts[type] / n), percent(counts[type] / sizes[type]))));
+      row(cells.types[type].shown, whole(counts[type]), percent(counts[type] / n), percent(counts[type] / sizes[type]))));
   };
   const genesOf = (n) => {
     const top = cells.topGenes(marked, n, N_TOP);
@@ -273,7 +271,7 @@ const explore = (cells) => {
     byId("genes-table").hidden = top.length === 0;
     byId("top-genes").replaceChildren(...top.map(({ gene, t, inside, outside, change }) => {
       const name = cells.genes[gene];
-      const button = element("button", name, { type: "button", title: "Colour the maps by this gene" });
+      const button = element("button", isolated(name), { type: "button", title: "Colour the maps by this gene" });
       button.addEventListener("click", () => {
         geneInput.value = name;
         byGene(gene);
@@ -327,7 +325,7 @@ const explore = (cells) => {
     if (!geneInput.value.trim()) return;
     if (first === undefined) {
       status.textContent =
-        `No gene called ${geneInput.value.trim()} among the ${whole(cells.genes.length)} on this page.`;
+        `No gene called ${isolated(geneInput.value.trim())} among the ${whole(cells.genes.length)} on this page.`;
       return;
     }
     geneInput.value = cells.genes[first];
@@ -335,9 +333,11 @@ const explore = (cells) => {
   };
   const byGene = (gene) => {
     status.textContent = "";
-    colourChoice.querySelector("[value=gene]").textContent = cells.genes[gene];
+    colourChoice.querySelector("[value=gene]").textContent = isolated(cells.genes[gene]);
     colourChoice.value = "gene";
-    use(scaled(`${cells.genes[gene]}, log-normalised expression`, cells.expression(gene)));
+    const [title, shown] = [cells.genes[gene], isolated(cells.genes[gene])]
+      .map((name) => `${name}, log-normalised expression`);
+    use(scaled(title, cells.expression(gene), shown));
   };
 
   // --- pointing -----------------------------------------------------------------------------
@@ -346,11 +346,11 @@ const explore = (cells) => {
     ring(cell);
     if (cell < 0) return;
     const lines = [
-      cells.barcodes[cell], cells.types[cells.typeOf[cell]].name,
+      isolated(cells.barcodes[cell]), cells.types[cells.typeOf[cell]].shown,
       ...(model.kmeans ? [`k-means cluster ${model.kmeans[cell]}`] : []),
       ...(model.leiden ? [`Leiden cluster ${model.leiden[cell]}`] : []),
       ...cells.quality.map(({ name, values }) => `${name}: ${short(values[cell])}`),
-      ...(paint.values ? [`${paint.title}: ${short(paint.values[cell])}`] : []),
+      ...(paint.values ? [`${paint.shown}: ${short(paint.values[cell])}`] : []),
     ];
     tip.replaceChildren(...lines.map((line, i) => element(i ? "span" : "b", line)));
     map.holder.append(tip);
@@ -444,7 +444,7 @@ const explore = (cells) => {
   byId("above").addEventListener("input", () => {
     const least = threshold();
     byId("above-value").textContent = short(least);
-    select(Uint8Array.from(paint.values, (value) => (value >= least ? 1 : 0)), `${paint.title} at least ${short(least)}`);
+    select(Uint8Array.from(paint.values, (value) => (value >= least ? 1 : 0)), `${paint.shown} at least ${short(least)}`);
   });
   section.addEventListener("keydown", (event) => { if (event.key === "Escape") clear(); });
   byId("genes-note").textContent = cells.genes.length

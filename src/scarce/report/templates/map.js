@@ -79,10 +79,12 @@ const cellMap = (holder, solid, told) => {
   };
 
   const place = (axes) => {
-    points = axes;
     n = axes[0].length;
+    // In space cells may lie out to the corner of their cube; a ball stays in sight however turned.
+    const reach = solid ? furthest(axes) : 1;
+    points = axes.map((axis) => axis.map((value) => value / reach));
     const values = new Float32Array(3 * n);
-    axes.forEach((axis, k) => { for (let i = 0; i < n; i++) values[3 * i + k] = axis[i]; });
+    points.forEach((axis, k) => { for (let i = 0; i < n; i++) values[3 * i + k] = axis[i]; });
     store("place", values, 3, gl.FLOAT, false);
     refresh();
   };
@@ -113,10 +115,10 @@ const cellMap = (holder, solid, told) => {
     const right = [-sa, ca, 0];
     const above = [-ca * se, -sa * se, ce];
     const toward = [ca * ce, sa * ce, se];
-    const far = 5; // of the eye, where the map spans -1 to 1
+    const far = 5; // of the eye, where the map is a ball of radius 1
     const [near, back] = [far - 1.8, far + 1.8];
     const [p, q] = [(back + near) / (back - near), (-2 * back * near) / (back - near)];
-    const lens = 0.88 * far * zoom;
+    const lens = far * zoom;
     const column = (k) => [
       wide * (lens * right[k] - x * toward[k]), high * (lens * above[k] - y * toward[k]),
       -p * toward[k], -toward[k],
@@ -252,6 +254,12 @@ const cellMap = (holder, solid, told) => {
   };
   handle(map, told);
   return map;
+};
+
+const furthest = ([xs, ys, zs]) => {
+  let most = 0;
+  xs.forEach((x, i) => { most = Math.max(most, Math.hypot(x, ys[i], zs[i])); });
+  return most || 1;
 };
 
 const linked = (gl, ...sources) => {

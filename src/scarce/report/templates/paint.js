@@ -23,7 +23,7 @@ const shade = (stops, share) => {
 // A clustering or the types as groups with a look; clusters wear that of their commonest type,
 // paler for each further cluster of that type, as in the figures.
 const typeGroups = (cells) => cells.types.map((type) => ({
-  name: type.name, colour: parts(type.colour), shape: type.shape, path: type.path, filled: type.filled,
+  name: type.shown, colour: parts(type.colour), shape: type.shape, path: type.path, filled: type.filled,
 }));
 const clusterGroups = (cells, clusters) => {
   const nGroups = clusters.reduce((most, cluster) => Math.max(most, cluster), 0) + 1;
@@ -37,7 +37,7 @@ const clusterGroups = (cells, clusters) => {
     seen.set(commonest, times + 1);
     return {
       name: `${cluster}`,
-      about: `mostly ${type.name}`,
+      about: `mostly ${type.shown}`,
       colour: mixed(parts(type.colour), 0.45 * Math.min(times, 1.6)),
       shape: type.shape, path: type.path, filled: type.filled,
     };
@@ -46,15 +46,21 @@ const clusterGroups = (cells, clusters) => {
 const grouped = (title, groups, of) => {
   const sizes = new Uint32Array(groups.length);
   of.forEach((group) => { sizes[group] += 1; });
-  return { title, of, groups: groups.map((group, i) => ({ ...group, size: sizes[i] })) };
+  return { title, shown: title, of, groups: groups.map((group, i) => ({ ...group, size: sizes[i] })) };
 };
-const scaled = (title, values, note) => {
+const scaled = (title, values, shown = title) => {
   let [low, high] = [Infinity, -Infinity];
   values.forEach((value) => {
     if (value < low) low = value;
     if (value > high) high = value;
   });
-  return { title, values, low, high, note, signed: low < 0 && high > 0 };
+  return { title, shown, values, low, high, signed: low < 0 && high > 0 };
+};
+
+// A name as people see it: it must not turn the direction of the words around it.
+const isolated = (name) => {
+  if (/^[\x20-\x7e]*$/.test(name)) return name;
+  return `\u2068${name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")}\u2069`;
 };
 
 // What a spreadsheet would take for a formula gets an apostrophe in front.

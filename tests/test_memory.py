@@ -1,0 +1,48 @@
+"""The peak of a block is what lay in memory at most while it ran, nested blocks included."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from scarce.memory import peak_memory
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux starts a new peak")
+
+MARGIN = 20.0
+"""Megabytes that other things of the process may come and go by."""
+
+
+def fill(megabytes: int) -> None:
+    """Write to so many megabytes and let go of them."""
+    np.ones(megabytes * 1_000_000, np.uint8)
+
+
+def test_a_peak_is_that_of_the_block_and_of_nothing_before_it() -> None:
+    with peak_memory() as empty:
+        pass
+    fill(300)
+    with peak_memory() as small:
+        fill(100)
+    assert small.megabytes - empty.megabytes == pytest.approx(100, abs=MARGIN)
+
+
+def test_an_inner_block_does_not_make_an_outer_one_forget() -> None:
+    with peak_memory() as outer:
+        fill(300)
+        with peak_memory() as first:
+            pass
+        with peak_memory() as second:
+            fill(400)
+        fill(100)
+    assert outer.megabytes == second.megabytes
+    assert outer.megabytes - first.megabytes == pytest.approx(400, abs=MARGIN)
+
+
+def test_a_block_that_fails_is_no_longer_measured() -> None:
+    with pytest.raises(ValueError, match="no"), peak_memory() as broken:
+        raise ValueError("no")
+    before = broken.megabytes
+    with peak_memory():
+        fill(200)
+    assert broken.megabytes == before > 0
