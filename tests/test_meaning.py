@@ -127,7 +127,7 @@ def test_blocks_of_cells_change_nothing_and_bound_what_is_decoded(
     decode = model.decode
     monkeypatch.setattr(rooms, "_BLOCK", 7 * adata.n_vars)
     monkeypatch.setattr(
-        model, "decode", lambda z, *, table=None: sizes.append(len(z)) or decode(z, table=table)
+        model, "decode", lambda z, **more: sizes.append(len(z)) or decode(z, **more)
     )
     for one, other in zip(whole, ablate(model, use(model, adata)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -142,6 +142,25 @@ def test_without_gates_both_sides_of_a_latent_count_the_same_way(adata: ad.AnnDa
     weight = model.module_.body.likelihood.weight.detach().numpy()[:, :3]
     expected = weight * [np.abs(away[far[:, j], j]).mean() for j in range(3)]
     np.testing.assert_allclose(ablate(model, use(model, adata))[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [DEEP, LINEAR])
+@pytest.mark.parametrize("likelihood", ["poisson", "zinb"])
+def test_effects_on_counts_are_those_on_log_ratios(
+    network: Network, likelihood: str, adata: ad.AnnData
+) -> None:
+    model = fitted(BetaVSC, adata, replace(network, likelihood=likelihood))
+    z, gamma = model.transform(adata), model.inclusion_probabilities(adata)
+    users = np.flatnonzero(gamma[:, 1] > 0.5)
+    without = z[users].copy()
+    without[:, 1] = 0
+    proportions = [np.expm1(model.decode(code).astype(np.float64)) for code in (z[users], without)]
+    ratios = [np.log(p) - np.log(p).mean(axis=1, keepdims=True) for p in proportions]
+    effect, _ = ablate(model, use(model, adata))
+    np.testing.assert_allclose(effect[:, 1], (ratios[0] - ratios[1]).mean(0), atol=2e-3)
+    np.testing.assert_allclose(effect.sum(axis=0), 0, atol=1e-4)
+    scaled = 1e4 * adata.layers["counts"].toarray() / adata.obs["n_counts"].to_numpy()[:, None]
+    np.testing.assert_allclose(model.expression(adata).toarray(), np.log1p(scaled), rtol=1e-5)
 
 
 def test_raw_difference_is_that_of_the_means(adata: ad.AnnData) -> None:

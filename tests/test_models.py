@@ -1,6 +1,7 @@
 """Every model keeps the protocol; every closed form equals an independent computation."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
@@ -51,11 +53,17 @@ NETS = {
 }
 
 every_net = pytest.mark.parametrize("name", NETS)
-every_network = pytest.mark.parametrize("network", [SMALL, PLAIN], ids=["default", "paper"])
+NETWORKS = {
+    "default": SMALL,
+    "paper": PLAIN,
+    **{name: replace(SMALL, likelihood=name) for name in LIKELIHOODS if name != "gaussian"},
+}
+every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
 
-def cells(n: int = 20) -> sp.csr_matrix:
-    return sp.csr_matrix(np.log1p(np.random.default_rng(0).poisson(0.4, (n, N_GENES))))
+def cells(n: int = 20, likelihood: str = "gaussian") -> sp.csr_matrix:
+    counts = np.random.default_rng(0).poisson(0.4, (n, N_GENES)).astype(float)
+    return sp.csr_matrix(counts if LIKELIHOODS[likelihood].counts else np.log1p(counts))
 
 
 def both_paths(x: sp.csr_matrix) -> tuple[Batch, Batch]:
@@ -81,7 +89,7 @@ def loss(net: torch.nn.Module, batch: Batch, progress: float = 0.5):  # noqa: AN
 @every_net
 @every_network
 def test_loss_is_finite_and_the_sum_of_its_terms(name: str, network: Network) -> None:
-    total, terms = loss(build(name, network), both_paths(cells())[0])
+    total, terms = loss(build(name, network), both_paths(cells(likelihood=network.likelihood))[0])
     assert math.isfinite(total.item())
     assert total.item() == pytest.approx(sum(t.item() for t in terms.values()), rel=1e-6)
 
@@ -90,7 +98,7 @@ def test_loss_is_finite_and_the_sum_of_its_terms(name: str, network: Network) ->
 @every_network
 def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
     net = build(name, network)
-    loss(net, both_paths(cells())[0]).total.backward()
+    loss(net, both_paths(cells(likelihood=network.likelihood))[0]).total.backward()
     learned = ((name, p) for name, p in net.named_parameters() if p.requires_grad)
     for parameter, value in learned:
         assert value.grad is not None, parameter
@@ -101,7 +109,7 @@ def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
 @every_network
 def test_sparse_and_dense_paths_agree(name: str, network: Network) -> None:
     net = build(name, network).double().eval()
-    sparse, dense = both_paths(cells())
+    sparse, dense = both_paths(cells(likelihood=network.likelihood))
     known = sparse.covariates.double()
     results = []
     for x in (sparse.x.map(torch.Tensor.double), dense.x.double()):

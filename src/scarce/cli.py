@@ -154,6 +154,7 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "--floor", type=float, metavar="X", help="smaller differences are ties (default: 0.02)"
     )
     parser.add_argument("--latent", type=int, metavar="N", help="dimensions of the code")
+    _add_likelihood(parser)
     _add_study(parser, out="scarce-benchmark")
     parser.set_defaults(command=_benchmark)
 
@@ -265,6 +266,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="most passes over the cells")
     parser.add_argument("--batch-size", type=int, metavar="N", help="cells in a batch")
     parser.add_argument("--lr", type=float, help="learning rate")
+    _add_likelihood(parser)
     parser.add_argument(
         "--scaled",
         action="store_const",
@@ -278,6 +280,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--gmt", metavar="FILE", help="gene sets to look for in what each latent does to genes"
     )
     _add_filters(parser)
+
+
+def _add_likelihood(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--likelihood",
+        metavar="NAME",
+        help="what decoders say of log-normalised expression: gaussian, shared_gaussian or "
+        "squared_error; or of counts: poisson, nb or zinb (default: the preset's)",
+    )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:

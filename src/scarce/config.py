@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from scarce import check
 from scarce.errors import InputError
+from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.presets import MODELS, PRESETS, Settings
 from scarce.train import PATHS
 
@@ -31,6 +32,8 @@ class RunConfig:
         ``"all"``, or how many variable genes to model.
     latent, beta, alpha, epochs, batch_size, lr, scaled, path
         Of every model that has the option; see the models and `scarce.train.TrainConfig`.
+    likelihood
+        What the decoders say of the genes, one of `scarce.likelihoods.LIKELIHOODS`.
     seed, seeds
         First seed and how many.
     gmt
@@ -53,6 +56,7 @@ class RunConfig:
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
+    likelihood: str | None = None
     scaled: bool = False
     path: str = "auto"
     seed: int = 0
@@ -82,6 +86,8 @@ class RunConfig:
         check.in_range("seeds", self.seeds, least=1)
         check.in_range("seed", self.seed, least=0)
         settings = self.settings
+        likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
+        require_unscaled_counts(likelihood, scaled=self.scaled)
         return replace(
             self,
             genes=settings.genes or "all",
@@ -91,6 +97,7 @@ class RunConfig:
             epochs=settings.training.epochs,
             batch_size=settings.training.batch_size,
             lr=settings.training.lr,
+            likelihood=likelihood,
         )
 
     @classmethod
@@ -114,6 +121,9 @@ class RunConfig:
             beta=_given(self.beta, preset.beta),
             alpha=_given(self.alpha, preset.alpha),
             scaled=self.scaled,
+            network=replace(
+                preset.network, likelihood=_given(self.likelihood, preset.network.likelihood)
+            ),
             training=replace(
                 training,
                 epochs=_given(self.epochs, training.epochs),
@@ -124,7 +134,7 @@ class RunConfig:
         )
 
 
-Option = TypeVar("Option", int, float)
+Option = TypeVar("Option", int, float, str)
 
 
 def _given(value: Option | None, default: Option) -> Option:

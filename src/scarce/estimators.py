@@ -15,7 +15,7 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from scarce import check
@@ -23,7 +23,7 @@ from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
-from scarce.likelihoods import LIKELIHOODS
+from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
@@ -52,7 +52,7 @@ _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
 
 Cells: TypeAlias = AnnData | csr_matrix
-"""Log-normalised expression, cells x genes."""
+"""Log-normalised expression or, for a likelihood of counts, raw counts; cells x genes."""
 
 
 class Estimator(ABC):
@@ -98,20 +98,22 @@ class Estimator(ABC):
         ----------
         cells
             Log-normalised expression, n_cells x n_genes: an AnnData (never modified) or a
-            CSR matrix. Memory stays proportional to its nonzeros.
+            CSR matrix. Memory stays proportional to its nonzeros. A network with a likelihood
+            of counts reads raw counts instead: ``layers["counts"]`` where there is such a
+            layer, else ``X``.
         layer
-            Layer of the AnnData to use instead of ``X``.
+            Layer of the AnnData to use instead.
         on_epoch
             Called after each epoch with its number, counted from 1.
 
         Raises
         ------
         InputError
-            If the values are not finite and non-negative, look like raw counts, or an
-            option is out of range.
+            If the values are not finite and non-negative, look like raw counts (or are none,
+            where the likelihood is one of counts), or an option is out of range.
         """
         _check_options(self)
-        x, self.var_names_ = _matrix(cells, layer)
+        x, self.var_names_ = _matrix(cells, layer, self.network.likelihood)
         self.covariates_ = Covariates.of(_table(cells), self.batch, self.covariates)
         known = self.covariates_.columns(_table(cells))
         train, held_out = self._split(x.shape[0])
@@ -143,7 +145,7 @@ class Estimator(ABC):
             As in `fit`. The genes of an AnnData are matched by name, in any order; genes
             it lacks count as zero, with a warning that says how many.
         layer
-            Layer of the AnnData to use instead of ``X``.
+            Layer of the AnnData to use instead.
         exact_zeros
             Of a model with gates: its mean where on, :math:`\mu`, for every unit that is more
             likely on than off, and exactly 0 for the others. The posterior mean
@@ -179,6 +181,8 @@ class Estimator(ABC):
         """Return the expected log-normalised expression, a dense (n_cells, n_genes) array.
 
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
+        Where it is of counts, this is the logarithm of 1 + what is expected of 10,000 counts
+        over the modelled genes.
         `scarce.denoise.denoise` writes it to disk without ever holding it.
         """
         return np.concatenate(list(self.reconstruct_blocks(cells, layer=layer)))
@@ -194,11 +198,23 @@ class Estimator(ABC):
             yield self._unscaled(x_hat)
 
     def expression(self, cells: Cells, *, layer: str | None = None) -> csr_matrix:
-        """Return the expression of the genes of the fit, in their order; absent ones are zero."""
-        return self._align(*_matrix(cells, layer))
+        """Return the log-normalised expression of the genes of the fit, in their order.
+
+        Genes the cells lack are zero. Counts are scaled to 10,000 over these genes.
+        """
+        x = self._aligned(cells, layer)
+        if not self.module_.body.likelihood.counts:
+            return x
+        totals = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
+        scaled = csr_matrix(diags_array(1e4 / np.where(totals > 0, totals, 1)) @ x)
+        return scaled.log1p().astype(np.float32)
 
     def decode(
-        self, z: NDArray[np.floating], *, table: pd.DataFrame | None = None
+        self,
+        z: NDArray[np.floating],
+        *,
+        table: pd.DataFrame | None = None,
+        log_ratios: bool = False,
     ) -> NDArray[np.float32]:
         """Return the expected log-normalised expression of codes, shape (n_codes, n_genes).
 
@@ -209,6 +225,9 @@ class Estimator(ABC):
         table
             Cell table with a row of covariates for each code. Without it every code belongs
             in equal shares to all batches, and every number is at its mean.
+        log_ratios
+            Of a model of counts, the logarithms of the genes' proportions instead, centred over
+            the genes: a gene then does not fall because another one rises.
         """
         if table is None:
             known = np.tile(self.covariates_.average, (len(z), 1))
@@ -216,7 +235,10 @@ class Estimator(ABC):
             known = self.covariates_.columns(table)
         with torch.no_grad():
             code = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
-            return self._unscaled(self.module_.body.decode(code, torch.from_numpy(known)))
+            body, beside = self.module_.body, torch.from_numpy(known)
+            if log_ratios and body.likelihood.counts:
+                return body.likelihood.log_ratios(body.hidden(code, beside)).numpy()
+            return self._unscaled(body.decode(code, beside))
 
     def sample(self, n_cells: int, *, seed: int = 0) -> NDArray[np.float32]:
         """Draw codes of new cells from the prior; return their expected expression.
@@ -330,6 +352,8 @@ class Estimator(ABC):
     def _choose_path(self, x: csr_matrix, n_train: int) -> Arithmetic:
         if self.training.path != "auto":
             return self.training.path
+        if LIKELIHOODS[self.network.likelihood].counts:
+            return "sparse"  # their decoder costs the same on both, and the encoder less
         return choose_path(
             n_cells=min(self.training.batch_size, n_train),
             n_genes=x.shape[1],
@@ -371,9 +395,13 @@ class Estimator(ABC):
             return torch.cat([encode(b) for b in self._batches(cells, layer).ordered()]).numpy()
 
     def _batches(self, cells: Cells, layer: str | None) -> Batches:
-        x = self.expression(cells, layer=layer)
+        x = self._aligned(cells, layer)
         known = self.covariates_.columns(_table(cells))
         return self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
+
+    def _aligned(self, cells: Cells, layer: str | None) -> csr_matrix:
+        """Return what the model reads of the genes of the fit, in their order."""
+        return self._align(*_matrix(cells, layer, self.network.likelihood))
 
     def _unscaled(self, x_hat: Tensor) -> NDArray[np.float32]:
         x: NDArray[np.float32] = x_hat.numpy()
@@ -646,16 +674,27 @@ def load_model(directory: str | Path) -> Estimator:
     return leaves[check.one_of("model", kind, leaves)].load(directory)
 
 
-def _matrix(cells: Cells, layer: str | None) -> tuple[csr_matrix, list[str] | None]:
-    """Return checked expression as CSR, and the gene names where they are known."""
+def _matrix(
+    cells: Cells, layer: str | None, likelihood: str
+) -> tuple[csr_matrix, list[str] | None]:
+    """Return what a likelihood models, checked, as CSR, and the gene names where known."""
+    read, of_counts = check.log_normalised, LIKELIHOODS[likelihood].counts
+    if of_counts:
+        advice = (
+            f"Likelihood {likelihood!r} is one of raw counts: keep them in layers['counts'], or "
+            "pass the layer that has them."
+        )
+        read = partial(check.counts, n_cells=1, advice=advice)
     if not isinstance(cells, AnnData):
-        return check.log_normalised(cells), None
+        return read(cells), None
+    if layer is None and of_counts and "counts" in cells.layers:
+        layer = "counts"
     if layer is not None and layer not in cells.layers:
         raise InputError(
             f"layer must be one of the layers {sorted(cells.layers)}; found {layer!r}."
         )
     values = cells.X if layer is None else cells.layers[layer]
-    return check.log_normalised(values, cells.obs_names, cells.var_names), list(cells.var_names)
+    return read(values, cells.obs_names, cells.var_names), list(cells.var_names)
 
 
 def _table(cells: Cells) -> pd.DataFrame:
@@ -700,6 +739,7 @@ def _check_options(model: Estimator) -> None:
     check.in_range("held_out", training.held_out, least=0, below=1)
     check.one_of("path", training.path, PATHS)
     check.one_of("likelihood", network.likelihood, LIKELIHOODS)
+    require_unscaled_counts(network.likelihood, scaled=model.scaled)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
     if isinstance(model, LinearVSC):
         check.one_of("likelihood of a LinearVSC", network.likelihood, ["gaussian"])

@@ -56,6 +56,7 @@ def bounds(
     Notes
     -----
     A network trained on the plain squared error is read as a Gaussian with variance 1.
+    Densities of log-normalised expression and probabilities of counts are not comparable.
     Forms samples x cells x genes in blocks.
 
     References
@@ -81,6 +82,8 @@ def explained_variance(
     x: csr_matrix,
     mean: NDArray[np.floating],
     reconstruct: Callable[[csr_matrix], NDArray[np.floating]],
+    *,
+    read: csr_matrix | None = None,
 ) -> float:
     r"""Return the share of the variance around the gene means that a reconstruction explains.
 
@@ -95,12 +98,14 @@ def explained_variance(
         m: gene means of the cells the method was fitted on, shape (n_genes,).
     reconstruct
         From such cells to a dense array of their shape.
+    read
+        What it is given of the cells, such as their counts; x if None.
     """
+    read = x if read is None else read
     error, total = 0.0, 0.0
     for rows in _blocks(x, 1):
-        block = x[rows]
-        values = block.toarray().astype(np.float64)
-        error += float(((values - reconstruct(block)) ** 2).sum())
+        values = x[rows].toarray().astype(np.float64)
+        error += float(((values - reconstruct(read[rows])) ** 2).sum())
         total += float(((values - mean) ** 2).sum())
     return 1 - error / total if total > 0 else float("nan")
 

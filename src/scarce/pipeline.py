@@ -315,6 +315,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
         f"labels: {label_source}",
         f"would train: {', '.join(TITLES[m] for m in config.models)} beside PCA",
         f"preset: {config.preset}, {config.latent} latents, {config.seeds} seed(s)",
+        f"likelihood: {config.likelihood}",
         f"training: at most {training.epochs} epochs, batches of {training.batch_size}",
     ]
 

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from scarce import cluster, held_out, layout, metrics
 from scarce.contenders import contend
 from scarce.estimators import Estimator
+from scarce.likelihoods import LIKELIHOODS
 from scarce.memory import peak_memory
 from scarce.presets import MODELS, TITLES, Settings, build
 from scarce.sparse.stats import mean_and_variance
@@ -69,7 +70,8 @@ def trial(
     Parameters
     ----------
     cells
-        Log-normalised expression of the modelled genes, n_cells x n_genes.
+        Log-normalised expression of the modelled genes, n_cells x n_genes, and their
+        ``layers["counts"]`` for a likelihood of counts.
     labels
         Reference type of each cell, shape (n_cells,). Their number is the k of k-means;
         the model never sees them.
@@ -138,13 +140,18 @@ def _fit_ours(
             estimator.fit(cells if rows.all() else cells[rows], on_epoch=on_epoch)
         z = estimator.transform(cells)
     x = csr_matrix(cells.X)
+    of_counts = LIKELIHOODS[settings.network.likelihood].counts
+    read = csr_matrix(cells.layers["counts"]) if of_counts else x
+    # Expression is scaled by the counts of all genes, counts are shared out among these.
+    share = float(np.expm1(x[rows].data.astype(np.float64)).sum()) / (1e4 * rows.sum())
 
     def reconstruct(block: csr_matrix) -> Points:
-        return estimator.reconstruct(AnnData(block, var=cells.var[[]]))
+        x_hat = estimator.reconstruct(AnnData(block, var=cells.var[[]]))
+        return np.log1p(share * np.expm1(x_hat)) if of_counts else x_hat
 
-    held = _explained(x, rows, reconstruct)
+    held = _explained(x, rows, reconstruct, read)
     if not rows.all():
-        held |= held_out.bounds(estimator.module_, x[~rows], seed=seed)
+        held |= held_out.bounds(estimator.module_, read[~rows], seed=seed)
     return z, _account(model, estimator, peak.megabytes), held, estimator
 
 
@@ -168,12 +175,16 @@ def _fit_other(
 
 
 def _explained(
-    x: csr_matrix, rows: NDArray[np.bool_], reconstruct: Callable[[csr_matrix], Points] | None
+    x: csr_matrix,
+    rows: NDArray[np.bool_],
+    reconstruct: Callable[[csr_matrix], Points] | None,
+    read: csr_matrix | None = None,
 ) -> dict[str, float]:
     if rows.all() or reconstruct is None:
         return {}
     mean, _ = mean_and_variance(x[rows])
-    return {"r2": held_out.explained_variance(x[~rows], mean, reconstruct)}
+    seen = None if read is None else read[~rows]
+    return {"r2": held_out.explained_variance(x[~rows], mean, reconstruct, read=seen)}
 
 
 def _account(model: str, estimator: Estimator, peak_mb: float) -> ModelRun:

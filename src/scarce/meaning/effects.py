@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from scarce.estimators import Cells, Estimator, Gated
-from scarce.likelihoods import Gaussian, SharedGaussian, SquaredError
 
 __all__ = ["STEPS", "Use", "ablate", "raw_difference", "traverse", "use"]
 
@@ -35,8 +34,6 @@ _FAR = 1.0
 _ALWAYS = 0.95
 _BLOCK = 2**21
 """Entries of a cells x genes block in memory at a time: 16 MB of float64, three of them."""
-_IDENTITY = (SquaredError, SharedGaussian, Gaussian)
-"""Likelihoods whose expected expression is linear in what they read."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,8 @@ def ablate(estimator: Estimator, used: Use) -> tuple[Numbers, Numbers]:
 
     Returns
     -------
-    Two arrays of shape (n_genes, n_latent), in units of log-normalised expression. A latent
+    Two arrays of shape (n_genes, n_latent), in units of log-normalised expression; of a model
+    of counts, in natural logarithms of the genes' proportions, centred over the genes. A latent
     that fewer than two cells use has effects of 0 and no standard error (NaN).
 
     Notes
@@ -125,7 +123,7 @@ def ablate(estimator: Estimator, used: Use) -> tuple[Numbers, Numbers]:
     sums, squares = np.zeros((2, n_latent, n_genes))
     for rows in _blocks(len(used.z), n_genes):
         known = None if used.table is None else used.table.iloc[rows]
-        whole = estimator.decode(used.z[rows], table=known)
+        whole = estimator.decode(used.z[rows], table=known, log_ratios=True)
         for j in range(n_latent):
             lost = _lost(estimator, used, known, whole, rows, j)
             sums[j] += lost.sum(axis=0)
@@ -185,16 +183,19 @@ def _lost(
         return np.empty((0, whole.shape[1]))
     without = used.z[rows][users]
     without[:, j] = used.off[j]
-    rest = estimator.decode(without, table=None if known is None else known.iloc[users])
+    table = None if known is None else known.iloc[users]
+    rest = estimator.decode(without, table=table, log_ratios=True)
     return side[users, None] * (whole[users].astype(np.float64) - rest)
 
 
 def _loadings(estimator: Estimator) -> Numbers | None:
-    """Return weights of genes x latents if expected expression is linear in the code."""
+    """Return weights of genes x latents if what is decoded is linear in the code."""
     body = estimator.module_.body
-    if len(body.decoder) or not isinstance(body.likelihood, _IDENTITY):
+    if len(body.decoder):
         return None
-    weight = body.likelihood.weight[:, : estimator.n_latent].detach().double().numpy()
+    weight: Numbers = body.likelihood.weight[:, : estimator.n_latent].detach().double().numpy()
+    if body.likelihood.counts:
+        return np.asarray(weight - weight.mean(axis=0))
     if estimator.scaling_ is None:
         return weight
     sd = estimator.scaling_.sd

@@ -33,7 +33,7 @@ class Programmes:
     """Shape (G,)."""
     effect: Numbers
     """Shape (G, J): what is lost when the latent is switched off, in units of log-normalised
-    expression; turned by `sign`."""
+    expression or, of a model of counts, of log proportions; turned by `sign`."""
     se: Numbers
     """Shape (G, J): standard error of the effect over the cells that use the latent."""
     score: Numbers
@@ -103,7 +103,7 @@ def programmes(
     estimator
         Fitted model.
     cells
-        Log-normalised expression, as for ``transform``; better cells that the fit has not
+        As for ``transform``; better cells that the fit has not
         seen, where there are enough.
     gmt
         Gene sets to test, as a GMT file or set to genes.

@@ -63,7 +63,7 @@ class BenchmarkConfig:
         has its own settings and runs once, at the size of the first.
     seed, seeds
         First seed and how many.
-    genes, latent, epochs
+    genes, latent, epochs, likelihood
         Instead of the presets' values.
     layer, data_dir
         See `scarce.data.load`.
@@ -89,6 +89,7 @@ class BenchmarkConfig:
     genes: int | str | None = None
     latent: int | None = None
     epochs: int | None = None
+    likelihood: str | None = None
     layer: str | None = None
     data_dir: str | None = None
     circular: tuple[str, ...] = ()
@@ -128,7 +129,13 @@ class BenchmarkConfig:
 
     def run_config(self, preset: str) -> RunConfig:
         """Return the options of a run with that preset."""
-        return RunConfig(preset=preset, genes=self.genes, latent=self.latent, epochs=self.epochs)
+        return RunConfig(
+            preset=preset,
+            genes=self.genes,
+            latent=self.latent,
+            epochs=self.epochs,
+            likelihood=self.likelihood,
+        )
 
     def sources(self) -> list[Source]:
         """Return where each data set lies, with absolute paths where they are paths."""
