@@ -36,6 +36,8 @@ class RunConfig:
         What the decoders say of the genes, one of `scarce.likelihoods.LIKELIHOODS`.
     seed, seeds
         First seed and how many.
+    gmt
+        GMT file of gene sets to look for in the latents' programmes.
     qc
         Filter cells and genes.
     min_cells, min_genes, max_genes, max_mito
@@ -59,6 +61,7 @@ class RunConfig:
     path: str = "auto"
     seed: int = 0
     seeds: int = 1
+    gmt: str | None = None
     qc: bool = True
     min_cells: int = 3
     min_genes: int = 200

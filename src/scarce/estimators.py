@@ -3,11 +3,11 @@
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Protocol, Self, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,14 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from scarce import check
 from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
+from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
@@ -35,7 +36,15 @@ from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = ["BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator", "LinearVSC"]
+__all__ = [
+    "BetaVAE",
+    "BetaVSC",
+    "DeepAutoencoder",
+    "Estimator",
+    "Gated",
+    "LinearVSC",
+    "load_model",
+]
 
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -126,8 +135,10 @@ class Estimator(ABC):
             )
         return self
 
-    def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
-        """Return the code of each cell: the posterior mean, never a sample.
+    def transform(
+        self, cells: Cells, *, layer: str | None = None, exact_zeros: bool = False
+    ) -> NDArray[np.float32]:
+        r"""Return the code of each cell: the posterior mean, never a sample.
 
         Parameters
         ----------
@@ -136,12 +147,32 @@ class Estimator(ABC):
             it lacks count as zero, with a warning that says how many.
         layer
             Layer of the AnnData to use instead.
+        exact_zeros
+            Of a model with gates: its mean where on, :math:`\mu`, for every unit that is more
+            likely on than off, and exactly 0 for the others. The posterior mean
+            :math:`\gamma\mu` is small there, but never 0.
 
         Returns
         -------
         Array of shape (n_cells, n_latent).
+
+        Raises
+        ------
+        InputError
+            If exact zeros are asked of a model without gates.
         """
-        return self._encode(cells, layer, self.module_.encode)
+        encode = partial(code_with_zeros, self.module_) if exact_zeros else self.module_.encode
+        return self._encode(cells, layer, encode)
+
+    def uncertainty(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+        """Return the posterior standard deviation of each code, shape (n_cells, n_latent).
+
+        Raises
+        ------
+        InputError
+            If the model has no distribution over codes.
+        """
+        return self._encode(cells, layer, partial(posterior_sd, self.module_))
 
     def fit_transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Fit, then transform the same cells."""
@@ -153,13 +184,87 @@ class Estimator(ABC):
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
         Where it is of counts, this is the logarithm of 1 + what is expected of 10,000 counts
         over the modelled genes.
+        `scarce.denoise.denoise` writes it to disk without ever holding it.
         """
+        return np.concatenate(list(self.reconstruct_blocks(cells, layer=layer)))
 
-        def encode_and_decode(batch: Batch) -> Tensor:
-            return self.module_.body.decode(self.module_.encode(batch), batch.covariates)
+    def reconstruct_blocks(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield what `reconstruct` returns in blocks of cells, first to last."""
+        batches = self._batches(cells, layer)
+        for batch in batches.ordered():
+            with torch.no_grad():
+                x_hat = self.module_.body.decode(self.module_.encode(batch), batch.covariates)
+            yield self._unscaled(x_hat)
 
-        x_hat = self._encode(cells, layer, encode_and_decode)
-        return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)
+    def expression(self, cells: Cells, *, layer: str | None = None) -> csr_matrix:
+        """Return the log-normalised expression of the genes of the fit, in their order.
+
+        Genes the cells lack are zero. Counts are scaled to 10,000 over these genes.
+        """
+        x = self._aligned(cells, layer)
+        if not self.module_.body.likelihood.counts:
+            return x
+        totals = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
+        scaled = csr_matrix(diags_array(1e4 / np.where(totals > 0, totals, 1)) @ x)
+        return scaled.log1p().astype(np.float32)
+
+    def decode(
+        self,
+        z: NDArray[np.floating],
+        *,
+        table: pd.DataFrame | None = None,
+        log_ratios: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return the expected log-normalised expression of codes, shape (n_codes, n_genes).
+
+        Parameters
+        ----------
+        z
+            Codes, shape (n_codes, n_latent).
+        table
+            Cell table with a row of covariates for each code. Without it every code belongs
+            in equal shares to all batches, and every number is at its mean.
+        log_ratios
+            Of a model of counts, the logarithms of the genes' proportions instead, centred over
+            the genes: a gene then does not fall because another one rises.
+        """
+        if table is None:
+            known = np.tile(self.covariates_.average, (len(z), 1))
+        else:
+            known = self.covariates_.columns(table)
+        with torch.no_grad():
+            code = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+            body, beside = self.module_.body, torch.from_numpy(known)
+            if log_ratios and body.likelihood.counts:
+                return body.likelihood.log_ratios(body.hidden(code, beside)).numpy()
+            return self._unscaled(body.decode(code, beside))
+
+    def sample(self, n_cells: int, *, seed: int = 0) -> NDArray[np.float32]:
+        """Draw codes of new cells from the prior; return their expected expression.
+
+        Parameters
+        ----------
+        n_cells
+            How many.
+        seed
+            Of the codes.
+
+        Returns
+        -------
+        Expected log-normalised expression, a dense (n_cells, n_genes) array, without the noise
+        that the likelihood adds to it; see `decode` for the covariates.
+
+        Raises
+        ------
+        InputError
+            If the model has no prior.
+        """
+        check.in_range("n_cells", n_cells, least=1)
+        with torch.no_grad():
+            z = draw_codes(self.module_, n_cells, self.n_latent, seed)
+        return self.decode(z.numpy())
 
     @property
     def n_parameters_(self) -> int:
@@ -287,12 +392,21 @@ class Estimator(ABC):
     def _encode(
         self, cells: Cells, layer: str | None, encode: Callable[[Batch], Tensor]
     ) -> NDArray[np.float32]:
-        x, names = _matrix(cells, layer, self.network.likelihood)
-        x = self._align(x, names)
-        known = self.covariates_.columns(_table(cells))
-        batches = self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
         with torch.no_grad():
-            return torch.cat([encode(batch) for batch in batches.ordered()]).numpy()
+            return torch.cat([encode(b) for b in self._batches(cells, layer).ordered()]).numpy()
+
+    def _batches(self, cells: Cells, layer: str | None) -> Batches:
+        x = self._aligned(cells, layer)
+        known = self.covariates_.columns(_table(cells))
+        return self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
+
+    def _aligned(self, cells: Cells, layer: str | None) -> csr_matrix:
+        """Return what the model reads of the genes of the fit, in their order."""
+        return self._align(*_matrix(cells, layer, self.network.likelihood))
+
+    def _unscaled(self, x_hat: Tensor) -> NDArray[np.float32]:
+        x: NDArray[np.float32] = x_hat.numpy()
+        return x if self.scaling_ is None else self.scaling_.undo(x).astype(np.float32)
 
     def _align(self, x: csr_matrix, names: list[str] | None) -> csr_matrix:
         """Put the columns of `x` in the order of the fitted genes; absent genes are zero."""
@@ -305,6 +419,16 @@ class Estimator(ABC):
                 "names. Pass an AnnData to fit and transform, so that genes match by name."
             )
         return _select_genes(x, names, self.var_names_)
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """A model whose units are on in some cells and off in others."""
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
 
 
 class DeepAutoencoder(Estimator):
@@ -541,6 +665,19 @@ class LinearVSC(Estimator):
         return module
 
 
+def load_model(directory: str | Path) -> Estimator:
+    """Read what any estimator's `save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no model, or a newer format.
+    """
+    kind = _about(Path(directory))["model"]
+    leaves = {leaf.__name__: leaf for leaf in Estimator.__subclasses__()}
+    return leaves[check.one_of("model", kind, leaves)].load(directory)
+
+
 def _matrix(
     cells: Cells, layer: str | None, likelihood: str
 ) -> tuple[csr_matrix, list[str] | None]:
@@ -615,12 +752,17 @@ def _check_options(model: Estimator) -> None:
             check.in_range(name, getattr(model, name), **limits)
 
 
-def _read_about(directory: Path, model: str) -> dict[str, Any]:
-    """Return the content of ``model.json`` after checking that it is the right one."""
+def _about(directory: Path) -> dict[str, Any]:
     path = directory / "model.json"
     if not path.is_file():
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
     about: dict[str, Any] = json.loads(path.read_text())
+    return about
+
+
+def _read_about(directory: Path, model: str) -> dict[str, Any]:
+    """Return the content of ``model.json`` after checking that it is the right one."""
+    about = _about(directory)
     if about["model"] != model:
         raise InputError(f"the model must be a {model}; {directory} holds a {about['model']}.")
     if about["format"] > _FORMAT:

@@ -56,5 +56,13 @@ class Likelihood(nn.Module, ABC):
         """Return the expected log-normalised expression, dense."""
         return self._linear(h)
 
+    def log_ratios(self, h: Float[Tensor, "cells hidden"]) -> Float[Tensor, "cells genes"]:
+        """Return what is linear in h, centred over the genes, dense.
+
+        Of counts: logarithms of the genes' proportions over their geometric mean.
+        """
+        linear = self._linear(h)
+        return linear - linear.mean(-1, keepdim=True)
+
     def _linear(self, h: Tensor) -> Tensor:
         return h @ self.weight[:, :-1].T + self.weight[:, -1]
