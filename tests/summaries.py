@@ -8,13 +8,17 @@ from scipy.sparse import csc_matrix
 
 from scarce.summary import (
     Cells,
+    CodeSummary,
     DataSummary,
     Dots,
+    EnrichedSet,
     Expression,
+    GeneEffect,
     LabelSummary,
     Marker,
     ModelRun,
     Naming,
+    Programme,
     Removed,
     RunSummary,
     Score,
@@ -117,6 +121,45 @@ def make_summary(
         ),
         markers=tuple(Marker(kind, f"{kind} gene", 9.0, 2.0, 1e-9, 0.9, 0.1) for kind in types),
         dots=_dots(types, generator),
+        programmes=tuple(
+            _programme(model, latent, types, n_cells)
+            for model in titles
+            if model in ("bvae", "bvsc")
+            for latent in range(3)
+        ),
+        codes=tuple(
+            CodeSummary(model, model == "bvsc", 0.6, 1.5, 0.1, len(seeds), 0.8, 0.25)
+            for model in titles
+            if model in ("bvae", "bvsc")
+        ),
+    )
+
+
+def _programme(model: str, latent: int, types: tuple[str, ...], n_cells: int) -> Programme:
+    """Return one of three: a named one, one that was turned round, and one no cell uses."""
+    generator = np.random.default_rng([latent, len(model)])
+    up = -np.sort(-generator.uniform(0.5, 1, 10)) * (3 - latent)
+    idle = latent == 2
+    genes = [GeneEffect(f"UP{i}", float(effect), 0.05, 9.0) for i, effect in enumerate(up)]
+    falling = [GeneEffect(f"DOWN{i}", float(-e / 2), 0.05, -9.0) for i, e in enumerate(up[:5])]
+    return Programme(
+        model=model,
+        latent=latent,
+        name=types[0] if latent == 0 else "",
+        opposite=types[-1] if latent == 1 else "",
+        sign=-1 if latent == 1 else 1,
+        switches=model == "bvsc",
+        n_cells=0 if idle else n_cells // 4,
+        share=0.0 if idle else 0.25,
+        one_sided=np.nan if idle else 0.9 - 0.6 * latent,
+        undecided=0.125,
+        agreement=np.nan if idle else 0.75,
+        hoyer=np.nan if idle else 0.5,
+        reproducibility=0.0 if idle else 0.9 - 0.3 * latent,
+        cosine=0.5,
+        up=() if idle else tuple(genes),
+        down=() if idle else tuple(falling),
+        sets=(EnrichedSet("B CELL", "up", 7, 4, 0.91, 1e-5),) if latent == 0 else (),
     )
 
 

@@ -67,6 +67,7 @@ def test_run_writes_everything_and_its_config_reproduces_it(cells: Path, tmp_pat
         "markers.csv",
         "metrics.csv",
         "models",
+        "programmes.csv",
         "report.html",
         "summary.json",
     }
@@ -90,6 +91,29 @@ def test_metrics_have_the_promised_columns(cells: Path, tmp_path: Path) -> None:
     assert set(table["space"]) == {"latent", "tsne2d"}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["data"]["n_cells"], summary["data"]["n_genes"]) == (60, 40)
+
+
+def test_programmes_are_written_and_names_stay_text(cells: Path, tmp_path: Path) -> None:
+    adata = ad.read_h5ad(cells)
+    adata.var_names = ["=cmd()", *adata.var_names[1:]]
+    adata.write_h5ad(tmp_path / "odd.h5ad")
+    sets = tmp_path / "sets.gmt"
+    sets.write_text("=evens\tx\t" + "\t".join(f"g{i}" for i in range(0, 40, 2)) + "\tg1\n")
+    out = tmp_path / "out"
+    assert run(tmp_path / "odd.h5ad", "--labels", "kind", "--gmt", sets, "--out", out, *QUICK) == 0
+    table = pd.read_csv(out / "programmes.csv")
+    assert ",".join(table.columns) == (
+        "model,programme,name,direction,rank,gene,effect,se,score,sign"
+    )
+    assert set(table["programme"]) == {1, 2, 3}
+    assert "'=cmd()" in set(table["gene"])
+    assert "=cmd()" not in set(table["gene"])
+    tests = pd.read_csv(out / "programmes_enrichment.csv")
+    assert set(tests["set"]) == {"'=evens"}
+    assert len(tests) == 6
+    assert set(tests["n_genes"]) == {20}  # g0 has another name now
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["config"]["gmt"] == "sets.gmt"
 
 
 @pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")

@@ -17,7 +17,7 @@ from torch import nn
 from scarce.held_out import bounds
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Body, Network
-from scarce.models.posteriors import SpikeAndSlabPosterior
+from scarce.models.posteriors import SpikeAndSlabPosterior, SpikeAndSlabPrior
 
 GENES, LATENT, VARIANCE = 7, 4, 0.5
 CELLS = np.random.default_rng(0).uniform(0, 2, (5, GENES))
@@ -38,8 +38,9 @@ class Fixed(nn.Module):
 def vsc(w: np.ndarray, b: np.ndarray, alpha: np.ndarray, *posterior: np.ndarray) -> BetaVSCNet:
     """A network with this decoder, prior (a probability per unit) and posterior."""
     network = Network(n_hidden=(4,), linear_decoder=True)
-    options = {"beta": 1.0, "warm_up": 0.0, "hard": True, "sharpness": (50.0, 200.0)}
-    net = BetaVSCNet(Body(GENES, LATENT, network), LATENT, alpha=0.5, learn_alpha=True, **options)
+    prior = SpikeAndSlabPrior(LATENT, 0.5, learned=True)
+    options = {"beta": 1.0, "warm_up": 0.0, "opening": (0.0, 0.0), "sharpness": (50.0, 200.0)}
+    net = BetaVSCNet(Body(GENES, LATENT, network), prior, hard=True, **options)
     with torch.no_grad():
         net.body.likelihood.weight.copy_(torch.tensor(np.column_stack([w, b])))
         net.body.likelihood.log_variance.fill_(math.log(VARIANCE))

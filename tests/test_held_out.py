@@ -15,6 +15,7 @@ from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Body, Net, Network
+from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.sparse.batches import Batch
 
 GENES, LATENT, ALPHA, VARIANCE = 5, 2, 0.3, 0.25
@@ -48,10 +49,10 @@ def bvsc() -> BetaVSCNet:
     torch.manual_seed(0)
     return BetaVSCNet(
         Body(GENES, LATENT, NARROW),
-        LATENT,
+        SpikeAndSlabPrior(LATENT, ALPHA),
         beta=1.0,
-        alpha=ALPHA,
         warm_up=0.0,
+        opening=(0.0, 0.0),
         hard=False,
         sharpness=(50.0, 200.0),
     )

@@ -1,5 +1,6 @@
 """The package itself: light to import, lazy names, one version."""
 
+import importlib
 import subprocess
 import sys
 from importlib.metadata import version
@@ -26,6 +27,12 @@ def test_estimators_are_found_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["BenchmarkConfig", "TuneConfig", "benchmark", "tune"])
 def test_studies_are_found_by_name(name: str) -> None:
     assert getattr(scarce, name).__module__.startswith("scarce.study.")
+
+
+@pytest.mark.parametrize("name", ["programmes", "stability"])
+def test_what_latents_mean_is_found_by_name(name: str) -> None:
+    importlib.import_module("scarce.meaning.programme")
+    assert getattr(scarce, name).__module__.startswith("scarce.meaning.")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

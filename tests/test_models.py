@@ -1,6 +1,7 @@
 """Every model keeps the protocol; every closed form equals an independent computation."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Body, Network, ramp
 from scarce.models.posteriors import (
+    SpikeAndSlabPrior,
     freed,
     gaussian_kl,
     gaussian_sample,
@@ -34,31 +37,42 @@ def body(network: Network) -> Body:
     return Body(N_GENES, N_LATENT, network)
 
 
+def bvsc(
+    network: Network, *, hard: bool = True, slab: tuple[float, float] = (0.0, 1.0)
+) -> BetaVSCNet:
+    return BetaVSCNet(
+        body(network),
+        SpikeAndSlabPrior(N_LATENT, 0.2, slab=slab),
+        beta=1.0,
+        warm_up=0.3,
+        opening=(0.05, 0.3),
+        hard=hard,
+        sharpness=(50.0, 200.0),
+    )
+
+
 NETS = {
     "dae": lambda net: AutoencoderNet(body(net), N_LATENT),
     "dae with relu code": lambda net: AutoencoderNet(body(net), N_LATENT, relu_code=True),
     "bvae": lambda net: BetaVAENet(body(net), N_LATENT, beta=1.0, warm_up=0.3),
     "vasc": lambda net: VASCNet(body(net), N_LATENT, l1=0.01),
-    "bvsc": lambda net: BetaVSCNet(
-        body(net), N_LATENT, beta=1.0, alpha=0.2, warm_up=0.3, hard=True, sharpness=(50.0, 200.0)
-    ),
-    "bvsc with soft gates": lambda net: BetaVSCNet(
-        body(net),
-        N_LATENT,
-        beta=1.0,
-        alpha=0.2,
-        warm_up=0.3,
-        hard=False,
-        sharpness=(50.0, 200.0),
-    ),
+    "bvsc": lambda net: bvsc(net, hard=True),
+    "bvsc with soft gates": lambda net: bvsc(net, hard=False),
+    "bvsc with a slab away from zero": lambda net: bvsc(net, slab=(1.0, 0.5)),
 }
 
 every_net = pytest.mark.parametrize("name", NETS)
-every_network = pytest.mark.parametrize("network", [SMALL, PLAIN], ids=["default", "paper"])
+NETWORKS = {
+    "default": SMALL,
+    "paper": PLAIN,
+    **{name: replace(SMALL, likelihood=name) for name in LIKELIHOODS if name != "gaussian"},
+}
+every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
 
-def cells(n: int = 20) -> sp.csr_matrix:
-    return sp.csr_matrix(np.log1p(np.random.default_rng(0).poisson(0.4, (n, N_GENES))))
+def cells(n: int = 20, likelihood: str = "gaussian") -> sp.csr_matrix:
+    counts = np.random.default_rng(0).poisson(0.4, (n, N_GENES)).astype(float)
+    return sp.csr_matrix(counts if LIKELIHOODS[likelihood].counts else np.log1p(counts))
 
 
 def both_paths(x: sp.csr_matrix) -> tuple[Batch, Batch]:
@@ -84,7 +98,7 @@ def loss(net: torch.nn.Module, batch: Batch, progress: float = 0.5):  # noqa: AN
 @every_net
 @every_network
 def test_loss_is_finite_and_the_sum_of_its_terms(name: str, network: Network) -> None:
-    total, terms = loss(build(name, network), both_paths(cells())[0])
+    total, terms = loss(build(name, network), both_paths(cells(likelihood=network.likelihood))[0])
     assert math.isfinite(total.item())
     assert total.item() == pytest.approx(sum(t.item() for t in terms.values()), rel=1e-6)
 
@@ -93,7 +107,7 @@ def test_loss_is_finite_and_the_sum_of_its_terms(name: str, network: Network) ->
 @every_network
 def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
     net = build(name, network)
-    loss(net, both_paths(cells())[0]).total.backward()
+    loss(net, both_paths(cells(likelihood=network.likelihood))[0]).total.backward()
     learned = ((name, p) for name, p in net.named_parameters() if p.requires_grad)
     for parameter, value in learned:
         assert value.grad is not None, parameter
@@ -104,7 +118,7 @@ def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
 @every_network
 def test_sparse_and_dense_paths_agree(name: str, network: Network) -> None:
     net = build(name, network).double().eval()
-    sparse, dense = both_paths(cells())
+    sparse, dense = both_paths(cells(likelihood=network.likelihood))
     known = sparse.covariates.double()
     results = []
     for x in (sparse.x.map(torch.Tensor.double), dense.x.double()):
@@ -230,5 +244,6 @@ def test_divergence_of_the_units_adds_up_to_the_term_of_the_loss(name: str) -> N
 
 
 def test_kl_weight_rises_over_the_warm_up_and_then_stays() -> None:
-    assert [ramp(p, 0.4) for p in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
-    assert ramp(0.0, 0.0) == 1.0
+    assert [ramp(p, 0.0, 0.4) for p in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+    assert [ramp(p, 0.2, 0.4) for p in (0.0, 0.2, 0.3, 1.0)] == pytest.approx([0, 0, 0.5, 1])
+    assert ramp(0.0, 0.0, 0.0) == 1.0

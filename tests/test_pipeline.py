@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn import metrics as sk
 
+from scarce import programmes, stability
 from scarce.config import RunConfig
 from scarce.data import load, simulate
 from scarce.errors import InputError
@@ -72,6 +74,54 @@ def test_codes_and_maps_follow_the_conventions_of_anndata(result: Result) -> Non
     assert obsm["X_bvsc_pip"].shape == (120, 3)
     counts = result.adata.layers["counts"]
     assert np.array_equal(counts.data, np.round(counts.data))
+
+
+def test_programmes_of_every_model_are_kept_with_the_genes(result: Result) -> None:
+    adata, summary = result.adata, result.summary
+    assert [code.model for code in summary.codes] == ["dae", "bvae", "bvsc"]
+    assert [code.gated for code in summary.codes] == [False, False, True]
+    assert len(summary.programmes) == 9
+    modelled = adata.var["highly_variable"].to_numpy()
+    for model in ("dae", "bvae", "bvsc"):
+        effect = adata.varm[f"{model}_programmes"]
+        assert effect.shape == adata.varm[f"{model}_programmes_se"].shape == (150, 3)
+        np.testing.assert_array_equal(np.isnan(effect).all(axis=1), ~modelled)
+    cells = adata[:, modelled]
+    expected = programmes(result.models["bvae"], cells)
+    np.testing.assert_allclose(cells.varm["bvae_programmes"], expected.effect, atol=1e-6)
+    first = next(found for found in summary.programmes if found.model == "bvae")
+    genes = expected.top(25).query("latent == 0 and direction == 'up'")["gene"]
+    assert [gene.gene for gene in first.up] == genes.tolist()
+    np.testing.assert_array_equal(adata.obsm["X_bvsc_sd"], result.models["bvsc"].uncertainty(cells))
+    assert "X_dae_sd" not in adata.obsm
+
+
+def test_stability_is_that_of_the_seeds(adata: ad.AnnData, result: Result) -> None:
+    second = run(adata, replace(QUICK, seed=1))
+    cells = result.adata[:, result.adata.var["highly_variable"].to_numpy()]
+    fits = [result.models["bvae"], second.models["bvae"]]
+    expected = stability(fits, cells)
+    latents = result.adata.uns["bvae_programmes"]["latents"]
+    mine = expected.latents.query("fit == 0")
+    np.testing.assert_allclose(latents["reproducibility"], mine["reproducibility"], atol=1e-6)
+    code = next(code for code in result.summary.codes if code.model == "bvae")
+    assert code.n_fits == 2
+    assert code.matched == pytest.approx(expected.pairs["matched"][0], abs=1e-6)
+    alone = next(code for code in second.summary.codes if code.model == "bvae")
+    assert alone.n_fits == 1
+    assert np.isnan(alone.matched)
+
+
+def test_gene_sets_are_refused_before_any_model_is_fitted(
+    adata: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = tmp_path / "sets.gmt"
+    sets.write_text("mouse\tx\tCd3e\tCd4\tCd8a\n")
+    monkeypatch.setattr("scarce.pipeline.trial", None)
+    with pytest.raises(InputError, match="at least 3 of the 100 modelled genes"):
+        run(adata, replace(QUICK, gmt=str(sets)))
+    with pytest.raises(InputError, match="--gmt must be a GMT file"):
+        plan(adata, replace(QUICK, gmt=str(tmp_path / "none.gmt")))
 
 
 def test_same_config_gives_the_same_numbers_bit_for_bit(adata: ad.AnnData) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scarce import pl
     from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
+    from scarce.meaning import programmes, stability
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
 __version__ = "0.1.0"
@@ -25,17 +26,23 @@ __all__ = [
     "__version__",
     "benchmark",
     "pl",
+    "programmes",
+    "stability",
     "tune",
 ]
 
-_STUDIES = ("BenchmarkConfig", "TuneConfig", "benchmark", "tune")
+_ROOMS = {
+    **dict.fromkeys(("BenchmarkConfig", "TuneConfig", "benchmark", "tune"), "study"),
+    **dict.fromkeys(("programmes", "stability"), "meaning"),
+}
+"""Where names lie that are not estimators."""
 
 
 def __getattr__(name: str) -> object:
     if name == "pl":
         return import_module("scarce.pl")
     if name in __all__:
-        room = "study" if name in _STUDIES else "estimators"
+        room = _ROOMS.get(name, "estimators")
         return getattr(import_module(f"scarce.{room}"), name)
     raise AttributeError(f"module 'scarce' has no attribute {name!r}")
 

@@ -33,9 +33,10 @@ _BROKEN = "The sparse matrix is broken: make it again."
 
 def counts(
     x: Table,
-    cells: Names,
-    genes: Names,
+    cells: Names | None = None,
+    genes: Names | None = None,
     *,
+    n_cells: int = 2,
     advice: str = "Pass raw counts, not normalised values.",
 ) -> csr_matrix:
     """Return counts as CSR of float32: sorted, without duplicates and without stored zeros.
@@ -46,20 +47,24 @@ def counts(
         Counts of shape (n_cells, n_genes), sparse or dense, of any real type. Never modified;
         the result may share its memory.
     cells, genes
-        Names for the message, one per row and one per column.
+        Names for the message, one per row and one per column; without them it gives row and
+        column, counted from 0.
+    n_cells
+        The least number of cells.
     advice
         What to do about values that are no counts; the last sentence of the message.
 
     Raises
     ------
     InputError
-        Unless there are two cells and a gene, every value is finite, non-negative, whole and
+        Unless there are enough cells and a gene, every value is finite, non-negative, whole and
         at most 2**24 (the last whole number that float32 has without gaps), and some value is
         not zero. The first offender is named.
     """
     x = _csr(x, "counts")
-    _large_enough(x.shape, "counts", n_cells=2)
-    _one_name_each(x.shape, cells, genes)
+    _large_enough(x.shape, "counts", n_cells=n_cells)
+    if cells is not None and genes is not None:
+        _one_name_each(x.shape, cells, genes)
     if x.dtype.kind == "f":
         _require(np.isfinite(x.data), "counts must be finite", x, cells, genes, advice)
     _require(x.data >= 0, "counts must not be negative", x, cells, genes, advice)

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_benchmark(commands)
     _add_tune(commands)
     _add_revisits(commands)
+    _add_denoise(commands)
     return parser
 
 
@@ -154,6 +155,7 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--latent", type=int, metavar="N", help="dimensions of the code")
     _add_covariates(parser)
+    _add_likelihood(parser)
     _add_study(parser, out="scarce-benchmark")
     parser.set_defaults(command=_benchmark)
 
@@ -177,6 +179,28 @@ def _add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 2)")
     _add_study(parser, out="scarce-tune")
     parser.set_defaults(command=_tune)
+
+
+def _add_denoise(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Expected expression from a trained model."""
+    parser = commands.add_parser(
+        "denoise",
+        help="expected expression of cells under a trained model, as a layer on disk",
+        description="Write cells with the expression a trained model expects of them, in blocks: "
+        "the whole table is never in memory.",
+    )
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL_DIR",
+        help="folder of a model such as scarce-run/models/bvae, or of a run with only one",
+    )
+    _add_data(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("denoised.h5ad"), metavar="FILE", help="%(default)s"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+    parser.set_defaults(command=_denoise)
 
 
 def _add_study(parser: argparse.ArgumentParser, *, out: str) -> None:
@@ -246,6 +270,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="most passes over the cells")
     parser.add_argument("--batch-size", type=int, metavar="N", help="cells in a batch")
     parser.add_argument("--lr", type=float, help="learning rate")
+    _add_likelihood(parser)
     parser.add_argument(
         "--scaled",
         action="store_const",
@@ -255,6 +280,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", help="sparse or dense arithmetic (default: auto, the cheaper)")
     parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: 0)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 1)")
+    parser.add_argument(
+        "--gmt", metavar="FILE", help="gene sets to look for in what each latent does to genes"
+    )
     _add_filters(parser)
 
 
@@ -268,6 +296,15 @@ def _add_covariates(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--covariates", metavar="LIST", help="columns of numbers to be treated likewise"
+    )
+
+
+def _add_likelihood(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--likelihood",
+        metavar="NAME",
+        help="what decoders say of log-normalised expression: gaussian, shared_gaussian or "
+        "squared_error; or of counts: poisson, nb or zinb (default: the preset's)",
     )
 
 
@@ -379,18 +416,34 @@ def _figures(options: argparse.Namespace) -> None:
         print(path)
 
 
-def _require_free(files: Sequence[Path], options: argparse.Namespace) -> None:
+def _denoise(options: argparse.Namespace) -> None:
+    from scarce import preprocess
+    from scarce.data import load
+    from scarce.denoise import denoise, read_model
+
+    _require_free([options.out], options, "--out")
+    model = read_model(options.model)
+    adata = load(options.data or "pbmc68k_reduced", layer=options.layer, data_dir=options.data_dir)
+    preprocess.normalise(adata)
+    denoise(model, adata, options.out)
+    print(f"Denoised: {options.out}")
+
+
+def _require_free(files: Sequence[Path], options: argparse.Namespace, flag: str = "-o") -> None:
     """Raise before any work if files could not be written, or would replace what is read."""
-    read = [Path(path).resolve() for path in (options.data, options.markers) if path]
+    given = (options.data, getattr(options, "markers", None))
+    read = [Path(path).resolve() for path in given if path]
     for path in files:
         if path.resolve() in read:
-            raise InputError(f"{path} must not be replaced, it is read. Choose another -o.")
+            raise InputError(f"{path} must not be replaced, it is read. Choose another {flag}.")
         if path.exists() and not options.force:
             raise InputError(
-                f"{path} must not exist yet; found it. Choose another -o, or pass --force."
+                f"{path} must not exist yet; found it. Choose another {flag}, or pass --force."
             )
         if not path.parent.is_dir():
-            raise InputError(f"-o must be in an existing directory; found none at {path.parent}.")
+            raise InputError(
+                f"{flag} must be in an existing directory; found none at {path.parent}."
+            )
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from scarce import check
 from scarce.errors import InputError
+from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.presets import ALL_MODELS, MODELS, PRESETS, Settings
 from scarce.train import PATHS
 
@@ -34,8 +35,12 @@ class RunConfig:
         ``"all"``, or how many variable genes to model.
     latent, beta, alpha, epochs, batch_size, lr, scaled, path
         Of every model that has the option; see the models and `scarce.train.TrainConfig`.
+    likelihood
+        What the decoders say of the genes, one of `scarce.likelihoods.LIKELIHOODS`.
     seed, seeds
         First seed and how many.
+    gmt
+        GMT file of gene sets to look for in the latents' programmes.
     qc
         Filter cells and genes.
     min_cells, min_genes, max_genes, max_mito
@@ -56,10 +61,12 @@ class RunConfig:
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
+    likelihood: str | None = None
     scaled: bool = False
     path: str = "auto"
     seed: int = 0
     seeds: int = 1
+    gmt: str | None = None
     qc: bool = True
     min_cells: int = 3
     min_genes: int = 200
@@ -84,6 +91,8 @@ class RunConfig:
         check.in_range("seeds", self.seeds, least=1)
         check.in_range("seed", self.seed, least=0)
         settings = self.settings
+        likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
+        require_unscaled_counts(likelihood, scaled=self.scaled)
         return replace(
             self,
             genes=settings.genes or "all",
@@ -93,6 +102,7 @@ class RunConfig:
             epochs=settings.training.epochs,
             batch_size=settings.training.batch_size,
             lr=settings.training.lr,
+            likelihood=likelihood,
         )
 
     @classmethod
@@ -120,6 +130,9 @@ class RunConfig:
             beta=_given(self.beta, preset.beta),
             alpha=_given(self.alpha, preset.alpha),
             scaled=self.scaled,
+            network=replace(
+                preset.network, likelihood=_given(self.likelihood, preset.network.likelihood)
+            ),
             training=replace(
                 training,
                 epochs=_given(self.epochs, training.epochs),
@@ -130,7 +143,7 @@ class RunConfig:
         )
 
 
-Option = TypeVar("Option", int, float)
+Option = TypeVar("Option", int, float, str)
 
 
 def _given(value: Option | None, default: Option) -> Option:

@@ -75,6 +75,12 @@ class Covariates:
             )
         return np.array([known == level for known in self.levels], np.float32)
 
+    @property
+    def average(self) -> NDArray[np.float32]:
+        """A cell in equal shares of every batch, every number at its mean, (n_columns,)."""
+        shares = [1 / len(self.levels) for _ in self.levels]
+        return np.array([*shares, *[0.0] * len(self.continuous)], np.float32)
+
     def columns(self, obs: pd.DataFrame) -> NDArray[np.float32]:
         """Return the numbers of these cells, shape (n_cells, n_columns).
 

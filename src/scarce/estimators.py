@@ -3,11 +3,11 @@
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Protocol, Self, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -15,19 +15,21 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from scarce import check, metrics
 from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
-from scarce.likelihoods import LIKELIHOODS
+from scarce.generate import code_with_zeros, draw_codes, posterior_sd
+from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network, Priced
+from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.vasc import VASCNet
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
@@ -35,7 +37,16 @@ from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "Estimator", "LinearVSC"]
+__all__ = [
+    "VASC",
+    "BetaVAE",
+    "BetaVSC",
+    "DeepAutoencoder",
+    "Estimator",
+    "Gated",
+    "LinearVSC",
+    "load_model",
+]
 
 _FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -44,7 +55,7 @@ _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
 
 Cells: TypeAlias = AnnData | csr_matrix
-"""Log-normalised expression, cells x genes."""
+"""Log-normalised expression or, for a likelihood of counts, raw counts; cells x genes."""
 
 
 class Estimator(ABC):
@@ -94,20 +105,22 @@ class Estimator(ABC):
         ----------
         cells
             Log-normalised expression, n_cells x n_genes: an AnnData (never modified) or a
-            CSR matrix. Memory stays proportional to its nonzeros.
+            CSR matrix. Memory stays proportional to its nonzeros. A network with a likelihood
+            of counts reads raw counts instead: ``layers["counts"]`` where there is such a
+            layer, else ``X``.
         layer
-            Layer of the AnnData to use instead of ``X``.
+            Layer of the AnnData to use instead.
         on_epoch
             Called after each epoch with its number, counted from 1.
 
         Raises
         ------
         InputError
-            If the values are not finite and non-negative, look like raw counts, or an
-            option is out of range.
+            If the values are not finite and non-negative, look like raw counts (or are none,
+            where the likelihood is one of counts), or an option is out of range.
         """
         _check_options(self)
-        x, self.var_names_ = _matrix(cells, layer)
+        x, self.var_names_ = _matrix(cells, layer, self.network.likelihood)
         self.covariates_ = Covariates.of(_table(cells), self.batch, self.covariates)
         known = self.covariates_.columns(_table(cells))
         train, held_out = self._split(x.shape[0])
@@ -129,8 +142,10 @@ class Estimator(ABC):
         self._take_stock(self._server(x, known, 1024, "sparse")(rows=train))
         return self
 
-    def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
-        """Return the code of each cell: the posterior mean, never a sample.
+    def transform(
+        self, cells: Cells, *, layer: str | None = None, exact_zeros: bool = False
+    ) -> NDArray[np.float32]:
+        r"""Return the code of each cell: the posterior mean, never a sample.
 
         Parameters
         ----------
@@ -138,13 +153,33 @@ class Estimator(ABC):
             As in `fit`. The genes of an AnnData are matched by name, in any order; genes
             it lacks count as zero, with a warning that says how many.
         layer
-            Layer of the AnnData to use instead of ``X``.
+            Layer of the AnnData to use instead.
+        exact_zeros
+            Of a model with gates: its mean where on, :math:`\mu`, for every unit that is more
+            likely on than off, and exactly 0 for the others. The posterior mean
+            :math:`\gamma\mu` is small there, but never 0.
 
         Returns
         -------
         Array of shape (n_cells, n_latent).
+
+        Raises
+        ------
+        InputError
+            If exact zeros are asked of a model without gates.
         """
-        return self._encode(cells, layer, self.module_.encode)
+        encode = partial(code_with_zeros, self.module_) if exact_zeros else self.module_.encode
+        return self._encode(cells, layer, encode)
+
+    def uncertainty(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+        """Return the posterior standard deviation of each code, shape (n_cells, n_latent).
+
+        Raises
+        ------
+        InputError
+            If the model has no distribution over codes.
+        """
+        return self._encode(cells, layer, partial(posterior_sd, self.module_))
 
     def fit_transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Fit, then transform the same cells."""
@@ -156,6 +191,9 @@ class Estimator(ABC):
         """Return the expected log-normalised expression, a dense (n_cells, n_genes) array.
 
         Where the model is of z-scores, they are turned back; what the upper clip took is lost.
+        Where it is of counts, this is the logarithm of 1 + what is expected of 10,000 counts
+        over the modelled genes.
+        `scarce.denoise.denoise` writes it to disk without ever holding it.
 
         Parameters
         ----------
@@ -170,16 +208,88 @@ class Estimator(ABC):
         InputError
             If the fit knew of no such batch.
         """
-        place = None if batch is None else torch.from_numpy(self.covariates_.as_if(batch))
+        return np.concatenate(list(self.reconstruct_blocks(cells, layer=layer, batch=batch)))
 
-        def encode_and_decode(cells: Batch) -> Tensor:
-            known = cells.covariates
+    def reconstruct_blocks(
+        self, cells: Cells, *, layer: str | None = None, batch: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield what `reconstruct` returns in blocks of cells, first to last."""
+        place = None if batch is None else torch.from_numpy(self.covariates_.as_if(batch))
+        for block in self._batches(cells, layer).ordered():
+            known = block.covariates
             if place is not None:
                 known = torch.cat([place.expand(len(known), -1), known[:, len(place) :]], 1)
-            return self.module_.reconstruct(cells, known)
+            with torch.no_grad():
+                x_hat = self.module_.reconstruct(block, known)
+            yield self._unscaled(x_hat)
 
-        x_hat = self._encode(cells, layer, encode_and_decode)
-        return x_hat if self.scaling_ is None else self.scaling_.undo(x_hat).astype(np.float32)
+    def expression(self, cells: Cells, *, layer: str | None = None) -> csr_matrix:
+        """Return the log-normalised expression of the genes of the fit, in their order.
+
+        Genes the cells lack are zero. Counts are scaled to 10,000 over these genes.
+        """
+        x = self._aligned(cells, layer)
+        if not self.module_.body.likelihood.counts:
+            return x
+        totals = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
+        scaled = csr_matrix(diags_array(1e4 / np.where(totals > 0, totals, 1)) @ x)
+        return scaled.log1p().astype(np.float32)
+
+    def decode(
+        self,
+        z: NDArray[np.floating],
+        *,
+        table: pd.DataFrame | None = None,
+        log_ratios: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return the expected log-normalised expression of codes, shape (n_codes, n_genes).
+
+        Parameters
+        ----------
+        z
+            Codes, shape (n_codes, n_latent).
+        table
+            Cell table with a row of covariates for each code. Without it every code belongs
+            in equal shares to all batches, and every number is at its mean.
+        log_ratios
+            Of a model of counts, the logarithms of the genes' proportions instead, centred over
+            the genes: a gene then does not fall because another one rises.
+        """
+        if table is None:
+            known = np.tile(self.covariates_.average, (len(z), 1))
+        else:
+            known = self.covariates_.columns(table)
+        with torch.no_grad():
+            code = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+            body, beside = self.module_.body, torch.from_numpy(known)
+            if log_ratios and body.likelihood.counts:
+                return body.likelihood.log_ratios(body.hidden(code, beside)).numpy()
+            return self._unscaled(body.decode(code, beside))
+
+    def sample(self, n_cells: int, *, seed: int = 0) -> NDArray[np.float32]:
+        """Draw codes of new cells from the prior; return their expected expression.
+
+        Parameters
+        ----------
+        n_cells
+            How many.
+        seed
+            Of the codes.
+
+        Returns
+        -------
+        Expected log-normalised expression, a dense (n_cells, n_genes) array, without the noise
+        that the likelihood adds to it; see `decode` for the covariates.
+
+        Raises
+        ------
+        InputError
+            If the model has no prior.
+        """
+        check.in_range("n_cells", n_cells, least=1)
+        with torch.no_grad():
+            z = draw_codes(self.module_, n_cells, self.n_latent, seed)
+        return self.decode(z.numpy())
 
     @property
     def n_parameters_(self) -> int:
@@ -273,6 +383,8 @@ class Estimator(ABC):
     def _choose_path(self, x: csr_matrix, n_train: int) -> Arithmetic:
         if self.training.path != "auto":
             return self.training.path
+        if LIKELIHOODS[self.network.likelihood].counts:
+            return "sparse"  # their decoder costs the same on both, and the encoder less
         return choose_path(
             n_cells=min(self.training.batch_size, n_train),
             n_genes=x.shape[1],
@@ -310,12 +422,21 @@ class Estimator(ABC):
     def _encode(
         self, cells: Cells, layer: str | None, encode: Callable[[Batch], Tensor]
     ) -> NDArray[np.float32]:
-        x, names = _matrix(cells, layer)
-        x = self._align(x, names)
-        known = self.covariates_.columns(_table(cells))
-        batches = self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
         with torch.no_grad():
-            return torch.cat([encode(batch) for batch in batches.ordered()]).numpy()
+            return torch.cat([encode(b) for b in self._batches(cells, layer).ordered()]).numpy()
+
+    def _batches(self, cells: Cells, layer: str | None) -> Batches:
+        x = self._aligned(cells, layer)
+        known = self.covariates_.columns(_table(cells))
+        return self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
+
+    def _aligned(self, cells: Cells, layer: str | None) -> csr_matrix:
+        """Return what the model reads of the genes of the fit, in their order."""
+        return self._align(*_matrix(cells, layer, self.network.likelihood))
+
+    def _unscaled(self, x_hat: Tensor) -> NDArray[np.float32]:
+        x: NDArray[np.float32] = x_hat.numpy()
+        return x if self.scaling_ is None else self.scaling_.undo(x).astype(np.float32)
 
     def _take_stock(self, cells: Batches) -> None:
         """Record how much the cells of the fit use each unit, and note units that are dead."""
@@ -345,6 +466,16 @@ class Estimator(ABC):
                 "names. Pass an AnnData to fit and transform, so that genes match by name."
             )
         return _select_genes(x, names, self.var_names_)
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """A model whose units are on in some cells and off in others."""
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
 
 
 class DeepAutoencoder(Estimator):
@@ -456,7 +587,7 @@ class BetaVSC(Estimator):
     ----------
     n_latent
         Dimensions of the code.
-    beta, alpha, warm_up, free_bits, hard, sharpness
+    beta, alpha, warm_up, free_bits, hard, sharpness, slab, opening, learn_alpha
         See `BetaVSCNet`.
     batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
@@ -474,6 +605,9 @@ class BetaVSC(Estimator):
         free_bits: float = 0.0,
         hard: bool = True,
         sharpness: tuple[float, float] = (50.0, 200.0),
+        slab: tuple[float, float] = (0.0, 1.0),
+        opening: tuple[float, float] = (0.0, 0.0),
+        learn_alpha: bool = False,
         batch: str | None = None,
         covariates: tuple[str, ...] = (),
         scaled: bool = False,
@@ -488,6 +622,9 @@ class BetaVSC(Estimator):
         self.free_bits = free_bits
         self.hard = hard
         self.sharpness = sharpness
+        self.slab = slab
+        self.opening = opening
+        self.learn_alpha = learn_alpha
         self.batch = batch
         self.covariates = covariates
         self.scaled = scaled
@@ -502,13 +639,16 @@ class BetaVSC(Estimator):
         return self._encode(cells, layer, self.module_.inclusion)
 
     def _build(self, body: Body) -> Net:
+        prior = SpikeAndSlabPrior(
+            self.n_latent, self.alpha, slab=self.slab, learned=self.learn_alpha
+        )
         return BetaVSCNet(
             body,
-            self.n_latent,
+            prior,
             beta=self.beta,
-            alpha=self.alpha,
             warm_up=self.warm_up,
             free_bits=self.free_bits,
+            opening=self.opening,
             hard=self.hard,
             sharpness=self.sharpness,
         )
@@ -569,14 +709,8 @@ class LinearVSC(Estimator):
         return weight[:, : self.n_latent].numpy().copy()
 
     def _build(self, body: Body) -> Net:
-        return LinearVSCNet(
-            body,
-            self.n_latent,
-            beta=self.beta,
-            alpha=self.alpha,
-            slab=self.slab,
-            opening=self.opening,
-        )
+        prior = SpikeAndSlabPrior(self.n_latent, self.alpha, slab=self.slab)
+        return LinearVSCNet(body, prior, beta=self.beta, opening=self.opening)
 
     def _net(self, n_genes: int) -> Net:
         linear = replace(self.network, linear_decoder=True)
@@ -636,16 +770,40 @@ class VASC(Estimator):
         return VASCNet(body, self.n_latent, l1=self.l1)
 
 
-def _matrix(cells: Cells, layer: str | None) -> tuple[csr_matrix, list[str] | None]:
-    """Return checked expression as CSR, and the gene names where they are known."""
+def load_model(directory: str | Path) -> Estimator:
+    """Read what any estimator's `save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no model, or a newer format.
+    """
+    kind = _about(Path(directory))["model"]
+    leaves = {leaf.__name__: leaf for leaf in Estimator.__subclasses__()}
+    return leaves[check.one_of("model", kind, leaves)].load(directory)
+
+
+def _matrix(
+    cells: Cells, layer: str | None, likelihood: str
+) -> tuple[csr_matrix, list[str] | None]:
+    """Return what a likelihood models, checked, as CSR, and the gene names where known."""
+    read, of_counts = check.log_normalised, LIKELIHOODS[likelihood].counts
+    if of_counts:
+        advice = (
+            f"Likelihood {likelihood!r} is one of raw counts: keep them in layers['counts'], or "
+            "pass the layer that has them."
+        )
+        read = partial(check.counts, n_cells=1, advice=advice)
     if not isinstance(cells, AnnData):
-        return check.log_normalised(cells), None
+        return read(cells), None
+    if layer is None and of_counts and "counts" in cells.layers:
+        layer = "counts"
     if layer is not None and layer not in cells.layers:
         raise InputError(
             f"layer must be one of the layers {sorted(cells.layers)}; found {layer!r}."
         )
     values = cells.X if layer is None else cells.layers[layer]
-    return check.log_normalised(values, cells.obs_names, cells.var_names), list(cells.var_names)
+    return read(values, cells.obs_names, cells.var_names), list(cells.var_names)
 
 
 def _table(cells: Cells) -> pd.DataFrame:
@@ -690,9 +848,11 @@ def _check_options(model: Estimator) -> None:
     check.in_range("held_out", training.held_out, least=0, below=1)
     check.one_of("path", training.path, PATHS)
     check.one_of("likelihood", network.likelihood, LIKELIHOODS)
+    require_unscaled_counts(network.likelihood, scaled=model.scaled)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
-    if isinstance(model, LinearVSC):
-        check.one_of("likelihood of a LinearVSC", network.likelihood, ["gaussian"])
+    if isinstance(model, LinearVSC | VASC):
+        kind = type(model).__name__
+        check.one_of(f"likelihood of a {kind}", network.likelihood, ["gaussian"])
     for name, limits in {
         "beta": {"least": 0},
         "free_bits": {"least": 0},
@@ -702,12 +862,17 @@ def _check_options(model: Estimator) -> None:
             check.in_range(name, getattr(model, name), **limits)
 
 
-def _read_about(directory: Path, model: str) -> dict[str, Any]:
-    """Return the content of ``model.json`` after checking that it is the right one."""
+def _about(directory: Path) -> dict[str, Any]:
     path = directory / "model.json"
     if not path.is_file():
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
     about: dict[str, Any] = json.loads(path.read_text())
+    return about
+
+
+def _read_about(directory: Path, model: str) -> dict[str, Any]:
+    """Return the content of ``model.json`` after checking that it is the right one."""
+    about = _about(directory)
     if about["model"] != model:
         raise InputError(f"the model must be a {model}; {directory} holds a {about['model']}.")
     if about["format"] > _FORMAT:

@@ -34,6 +34,19 @@ _COLUMNS = [
     "n_parameters",
 ]
 
+_PROGRAMME_COLUMNS = [
+    "model",
+    "programme",
+    "name",
+    "direction",
+    "rank",
+    "gene",
+    "effect",
+    "se",
+    "score",
+    "sign",
+]
+
 
 def export(result: Result, config: RunConfig, directory: Path) -> None:
     """Write every artefact of a run.
@@ -47,9 +60,12 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     directory
         Existing and empty.
     """
-    adata, summary, models = result
+    adata, summary, models, enrichment = result
     write.table(directory / "metrics.csv", metrics_table(summary))
     write.table(directory / "markers.csv", _table(Marker, summary.markers))
+    write.table(directory / "programmes.csv", programmes_table(summary))
+    if enrichment is not None:
+        write.table(directory / "programmes_enrichment.csv", _numbered(enrichment))
     write.text(directory / "config.toml", to_toml(config))
     figures = all_figures(summary)
     write.text(directory / "report.html", render(summary, figures))
@@ -111,6 +127,33 @@ def metrics_table(summary: RunSummary) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def programmes_table(summary: RunSummary) -> pd.DataFrame:
+    """One row per model, programme (from 1, as in the report), direction and rank of a gene."""
+    rows = [
+        {
+            "model": found.model,
+            "programme": found.latent + 1,
+            "name": found.name if direction == "up" else found.opposite,
+            "direction": direction,
+            "rank": rank,
+            **asdict(gene),
+            "sign": found.sign,
+        }
+        for found in summary.programmes
+        for direction, genes in (("up", found.up), ("down", found.down))
+        for rank, gene in enumerate(genes, start=1)
+    ]
+    return pd.DataFrame(rows, columns=_PROGRAMME_COLUMNS)
+
+
+def _numbered(enrichment: pd.DataFrame) -> pd.DataFrame:
+    """Put model and programme first, counted from 1 as in the report."""
+    table = enrichment.rename(columns={"latent": "programme"})
+    table["programme"] += 1
+    first = ["model", "programme"]
+    return table[[*first, *table.columns.drop(first)]]
 
 
 def to_toml(config: RunConfig) -> str:

@@ -56,6 +56,7 @@ def bounds(
     Notes
     -----
     A network trained on the plain squared error is read as a Gaussian with variance 1.
+    Densities of log-normalised expression and probabilities of counts are not comparable.
     Forms samples x cells x genes in blocks.
 
     References

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+import numba
 import torch
 
 __all__ = ["Numerics", "tuned"]
@@ -21,7 +22,7 @@ class Numerics:
     """What can change the last digits of a fit, and its speed."""
 
     threads: int
-    """Threads of torch."""
+    """Threads of torch, and of compiled loops."""
     matmul: str
     """Library of dense products: ``"oneDNN float32"``, or ``"default float32"``."""
 
@@ -30,19 +31,23 @@ class Numerics:
 def tuned(flops: float) -> Iterator[Numerics]:
     """Set torch up for training steps of so many flops; put every setting back afterwards.
 
-    Threads: as many of torch's as such a step keeps busy. Dense products: oneDNN's, which on
-    many processors are faster than torch's own choice, where they are float32 in truth.
+    Threads: as many of torch's as such a step keeps busy, and no more of numba's. Dense
+    products: oneDNN's, which on many processors are faster than torch's own choice, where they
+    are float32 in truth.
     """
     n_threads, precision = torch.get_num_threads(), _ONEDNN.fp32_precision
+    n_compiled = numba.get_num_threads()
     threads = max(1, min(n_threads, round(flops / _FLOPS_PER_THREAD)))
     onednn = _onednn_keeps_float32()
     torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, n_compiled))
     if onednn:
         _ONEDNN.fp32_precision = "bf16"
     try:
         yield Numerics(threads, f"{'oneDNN' if onednn else 'default'} float32")
     finally:
         torch.set_num_threads(n_threads)
+        numba.set_num_threads(n_compiled)
         _ONEDNN.fp32_precision = precision
 
 

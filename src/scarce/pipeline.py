@@ -12,22 +12,30 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
 from scarce.config import RunConfig
 from scarce.covariates import check_covariates
 from scarce.data import read_labels
+from scarce.data.gene_sets import GeneSets, read_gmt
 from scarce.errors import InputError
-from scarce.estimators import BetaVSC, Estimator
+from scarce.estimators import Estimator, Gated
+from scarce.meaning import account, programmes, stability, store
+from scarce.meaning.effects import ablate, use
+from scarce.meaning.enrichment import require_common
+from scarce.models.parts import Variational
 from scarce.presets import TITLES
 from scarce.sampling import keep_shares
 from scarce.summary import (
     Cells,
+    CodeSummary,
     DataSummary,
     LabelSummary,
     Marker,
     ModelRun,
+    Programme,
     Removed,
     RunSummary,
     Score,
@@ -51,6 +59,8 @@ class Result(NamedTuple):
     summary: RunSummary
     models: dict[str, Estimator]
     """Fitted models of the first seed."""
+    enrichment: pd.DataFrame | None = None
+    """Every gene set in every latent of them; None without gene sets."""
 
 
 def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Result:
@@ -71,6 +81,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         If the options or the data are wrong; raised before anything is trained.
     """
     config = config.resolve()
+    sets = None if config.gmt is None else read_gmt(config.gmt)
     source = dict(adata.uns["scarce"]["source"])
     shape_read = adata.shape
     adata, removed = _filter(adata, config, source)
@@ -88,7 +99,10 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     adata.obs["cell_type"] = pd.Categorical(labels, categories=list(counts.index))
 
     cells = adata[:, adata.var["highly_variable"].to_numpy()].copy()
+    if sets is not None:
+        require_common(list(cells.var_names), sets)
     groups = labels.to_numpy(dtype=str)
+    fits: dict[str, list[_Fit]] = {}
     runs: list[ModelRun] = []
     scores: list[Score] = []
     first: dict[str, Trial] = {}
@@ -105,6 +119,10 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
             runs.append(done.run)
             scores.extend(done.scores)
             first.setdefault(model, done)
+            if done.estimator is not None and config.seeds > 1:
+                fits.setdefault(model, []).append(_fit(done.estimator, cells))
+    models = {model: done.estimator for model, done in first.items() if done.estimator}
+    found, codes, enrichment = _interpret(adata, cells, models, fits, sets)
     markers = marker_genes(adata, groups, seed=config.seed)
     summary = RunSummary(
         config=_public(config),
@@ -125,9 +143,10 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca, runs)),
         markers=markers,
         dots=dots(adata, groups, markers),
+        programmes=found,
+        codes=codes,
     )
-    models = {model: done.estimator for model, done in first.items() if done.estimator}
-    return Result(adata, summary, models)
+    return Result(adata, summary, models, enrichment)
 
 
 def reference(
@@ -161,6 +180,43 @@ def _check_covariates(adata: AnnData, config: RunConfig) -> None:
     """Raise before anything is trained; the columns named here hold labels later on."""
     labels = (config.labels, "cell_type", "reference_cluster")
     check_covariates(adata.obs, config.batch, config.covariates, not_among=labels)
+
+
+class _Fit(NamedTuple):
+    """What is compared between seeds."""
+
+    z: NDArray[np.float32]
+    effect: NDArray[np.float64]
+
+
+def _fit(estimator: Estimator, cells: AnnData) -> _Fit:
+    used = use(estimator, cells)
+    return _Fit(used.z, ablate(estimator, used)[0])
+
+
+def _interpret(
+    adata: AnnData,
+    cells: AnnData,
+    models: dict[str, Estimator],
+    fits: dict[str, list[_Fit]],
+    sets: GeneSets | None,
+) -> tuple[tuple[Programme, ...], tuple[CodeSummary, ...], pd.DataFrame | None]:
+    """Say what the latents of the first seed mean, and keep that with the cells."""
+    told: list[Programme] = []
+    codes: list[CodeSummary] = []
+    tests: list[pd.DataFrame] = []
+    for model, estimator in models.items():
+        found = programmes(estimator, cells, gmt=sets)
+        mine = fits.get(model, [])
+        effects = [fit.effect for fit in mine]
+        again = stability([fit.z for fit in mine], effects=effects) if mine else None
+        store(adata, model, found, again)
+        some, code = account(model, found, again)
+        told.extend(some)
+        codes.append(code)
+        if found.enrichment is not None:
+            tests.append(found.enrichment.assign(model=model))
+    return tuple(told), tuple(codes), pd.concat(tests, ignore_index=True) if tests else None
 
 
 def _type_counts(labels: pd.Series, *, made: bool) -> pd.Series:
@@ -204,7 +260,8 @@ def _annotate(
     progress: Progress,
 ) -> Cells:
     """Store codes, maps and clusters of the first seed with the cells; return what is drawn."""
-    tsne3d, leiden, inclusion = {}, {}, {}
+    tsne3d, leiden = {}, {}
+    inclusion: dict[str, NDArray[np.float32]] = {}
     for model, done in first.items():
         with progress(f"{TITLES[model]}: 3-D map", 1):
             tsne3d[model] = layout.tsne(done.neighbourhood, 3, seed=done.run.seed)
@@ -212,7 +269,9 @@ def _annotate(
         adata.obsm[f"X_{model}"] = done.spaces["latent"]
         adata.obsm[f"X_tsne_{model}"] = done.spaces["tsne2d"]
         adata.obsm[f"X_tsne3d_{model}"] = tsne3d[model]
-        if isinstance(done.estimator, BetaVSC):
+        if done.estimator is not None and isinstance(done.estimator.module_, Variational):
+            adata.obsm[f"X_{model}_sd"] = done.estimator.uncertainty(cells)
+        if isinstance(done.estimator, Gated):
             inclusion[model] = done.estimator.inclusion_probabilities(cells)
             adata.obsm[f"X_{model}_pip"] = inclusion[model]
         for space, found in done.clusters.items():
@@ -247,6 +306,8 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
         Where `run` would.
     """
     config = config.resolve()
+    if config.gmt is not None:
+        read_gmt(config.gmt)
     source = dict(adata.uns["scarce"]["source"])
     kept, removed = _filter(adata, config, source)
     _, label_source, _ = _given_labels(kept, config)
@@ -265,6 +326,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
         f"labels: {label_source}",
         f"would train: {', '.join(TITLES[m] for m in config.models)} beside PCA",
         f"preset: {config.preset}, {config.latent} latents, {config.seeds} seed(s)",
+        f"likelihood: {config.likelihood}",
         f"training: at most {training.epochs} epochs, batches of {training.batch_size}",
         *([f"told of: {', '.join(told)}"] if told else []),
     ]
@@ -308,7 +370,7 @@ def _given_labels(adata: AnnData, config: RunConfig) -> tuple[pd.Series | None, 
 def _public(config: RunConfig) -> dict[str, object]:
     """The config without folders of the user's machine."""
     options = asdict(config)
-    for name in ("data", "labels"):
+    for name in ("data", "labels", "gmt"):
         if options[name] is not None:
             options[name] = Path(options[name]).name
     return options

@@ -12,13 +12,17 @@ from scipy.sparse import csc_matrix
 
 __all__ = [
     "Cells",
+    "CodeSummary",
     "DataSummary",
     "Dots",
+    "EnrichedSet",
     "Expression",
+    "GeneEffect",
     "LabelSummary",
     "Marker",
     "ModelRun",
     "Naming",
+    "Programme",
     "Removed",
     "RunSummary",
     "Score",
@@ -222,6 +226,91 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class GeneEffect:
+    """What a latent does to one gene."""
+
+    gene: str
+    effect: float
+    """Log-normalised expression lost when the latent is switched off, times the sign."""
+    se: float
+    """Standard error over the cells that use the latent."""
+    score: float
+    """What genes are ranked by: effect over guarded standard error."""
+
+
+@dataclass(frozen=True)
+class EnrichedSet:
+    """A known set of genes that lies at one end of a latent's ranking."""
+
+    name: str
+    direction: str
+    """``"up"`` or ``"down"``."""
+    n_genes: int
+    """Of the set, among the modelled ones."""
+    overlap: int
+    """Of these, among the first of the ranking."""
+    auc: float
+    q: float
+    """Of the overlap, hypergeometric, after Benjamini and Hochberg."""
+
+
+@dataclass(frozen=True)
+class Programme:
+    """What one latent of the first fit means; see `scarce.meaning.programmes`."""
+
+    model: str
+    latent: int
+    """0-based."""
+    name: str
+    """Cell type suggested for the positive end; empty without evidence."""
+    opposite: str
+    """The same for the negative end."""
+    sign: int
+    """-1 if the effects were turned round, so that the strongest are positive."""
+    switches: bool
+    """It is off in some cells."""
+    n_cells: int
+    """Cells that use it."""
+    share: float
+    one_sided: float
+    undecided: float
+    agreement: float
+    """Correlation of the effects with differences of measured expression."""
+    hoyer: float
+    """Sparsity of the effects over genes."""
+    reproducibility: float
+    """Median correlation with its partner in the other fits; not a number with one fit."""
+    cosine: float
+    """The same of its effects."""
+    up: tuple[GeneEffect, ...]
+    """Genes it raises most."""
+    down: tuple[GeneEffect, ...]
+    """Genes it lowers most."""
+    sets: tuple[EnrichedSet, ...] = ()
+    """Gene sets with the smallest q, where sets were given."""
+
+
+@dataclass(frozen=True)
+class CodeSummary:
+    """How the code of one model is used, over all its latents."""
+
+    model: str
+    gated: bool
+    """Its units can be off."""
+    hoyer: float
+    """Mean sparsity of a cell's code."""
+    n_active: float
+    """Mean number of latents a cell uses."""
+    undecided: float
+    """Share of inclusion probabilities between .05 and .95; not a number without gates."""
+    n_fits: int
+    matched: float = float("nan")
+    """Mean absolute correlation of matched latents over pairs of fits."""
+    random: float = float("nan")
+    """The same of random matchings."""
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything the report shows."""
 
@@ -241,3 +330,7 @@ class RunSummary:
     """Top marker genes of each label."""
     dots: Dots | None = None
     """Expression of the first few of them."""
+    programmes: tuple[Programme, ...] = ()
+    """Of the first fit of every model that has a code of its own."""
+    codes: tuple[CodeSummary, ...] = ()
+    """One for each of these models."""

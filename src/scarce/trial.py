@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from scarce import cluster, held_out, layout, metrics
 from scarce.contenders import contend
 from scarce.estimators import Estimator
+from scarce.likelihoods import LIKELIHOODS
 from scarce.memory import peak_memory
 from scarce.presets import ALL_MODELS, TITLES, Settings, build
 from scarce.sparse.stats import mean_and_variance
@@ -69,7 +70,8 @@ def trial(
     Parameters
     ----------
     cells
-        Log-normalised expression of the modelled genes, n_cells x n_genes.
+        Log-normalised expression of the modelled genes, n_cells x n_genes, and their
+        ``layers["counts"]`` for a likelihood of counts.
     labels
         Reference type of each cell, shape (n_cells,). Their number is the k of k-means;
         the model never sees them.
@@ -139,11 +141,27 @@ def _fit_ours(
         z = estimator.transform(cells)
     held = {}
     if not rows.all():
-        unseen = cells[~rows]
-        held = _explained(cells, rows, lambda block: estimator.reconstruct(unseen[block]))
-        known = estimator.covariates_.columns(unseen.obs)
-        held |= held_out.bounds(estimator.module_, csr_matrix(unseen.X), known, seed=seed)
+        held = _held_out(cells, rows, estimator, seed)
     return z, _account(model, estimator, peak.megabytes), held, estimator
+
+
+def _held_out(
+    cells: AnnData, rows: NDArray[np.bool_], estimator: Estimator, seed: int
+) -> dict[str, float]:
+    unseen = cells[~rows]
+    of_counts = LIKELIHOODS[estimator.network.likelihood].counts
+    # Expression is scaled by the counts of all genes, counts are shared out among these.
+    seen = csr_matrix(cells.X)[rows].data.astype(np.float64)
+    share = float(np.expm1(seen).sum()) / (1e4 * rows.sum())
+
+    def reconstruct(block: slice) -> Points:
+        x_hat = estimator.reconstruct(unseen[block])
+        return np.log1p(share * np.expm1(x_hat)) if of_counts else x_hat
+
+    read = csr_matrix(unseen.layers["counts"] if of_counts else unseen.X)
+    known = estimator.covariates_.columns(unseen.obs)
+    bounds = held_out.bounds(estimator.module_, read, known, seed=seed)
+    return _explained(cells, rows, reconstruct) | bounds
 
 
 def _fit_other(

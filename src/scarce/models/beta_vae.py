@@ -65,7 +65,7 @@ class BetaVAENet(Net):
         """Return the negative beta-ELBO per cell, from one posterior sample."""
         features, reconstruction = self.body.read(batch, generator)
         q: GaussianPosterior = self.posterior(features)
-        weight = self.beta * ramp(progress, self.warm_up)
+        weight = self.beta * ramp(progress, 0.0, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gaussian_sample(q.mu, q.log_var, generator)),
             "kl": weight * freed(gaussian_kl(q.mu, q.log_var), self.free_bits),

@@ -29,12 +29,10 @@ class BetaVSCNet(Net):
 
     Parameters
     ----------
-    body, n_latent
-        Encoder and decoder, and J.
+    body, prior
+        Encoder and decoder, and what each unit is expected to be.
     beta
         Weight of the KL divergence, see `BetaVAENet`.
-    alpha
-        Prior probability that a unit is on, in (0, 1).
     warm_up
         Share of training over which the weight rises linearly from 0 to beta.
     free_bits
@@ -45,6 +43,9 @@ class BetaVSCNet(Net):
     sharpness
         c of the soft gates at the start and at the end of training, see `soft_gate`; 50 and
         200 in the supplement of the paper.
+    opening
+        Shares of training between which the slabs open: before the first all cells have
+        the prior's, so that units first learn to be on or off.
 
     Notes
     -----
@@ -59,17 +60,16 @@ class BetaVSCNet(Net):
     the prior without pseudo-inputs).
     """
 
-    def __init__(  # noqa: PLR0913 - every hyper-parameter is a named argument
+    def __init__(
         self,
         body: Body,
-        n_latent: int,
+        prior: SpikeAndSlabPrior,
         *,
         beta: float,
-        alpha: float,
         warm_up: float,
+        opening: tuple[float, float],
         hard: bool,
         sharpness: tuple[float, float],
-        learn_alpha: bool = False,
         free_bits: float = 0.0,
     ) -> None:
         super().__init__(body)
@@ -78,8 +78,9 @@ class BetaVSCNet(Net):
         self.free_bits = free_bits
         self.hard = hard
         self.sharpness = sharpness
-        self.posterior = SpikeAndSlabHead(body.n_features, n_latent)
-        self.prior = SpikeAndSlabPrior(n_latent, alpha, learned=learn_alpha)
+        self.opening = opening
+        self.posterior = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
+        self.prior = prior
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         r"""Return the posterior mean, :math:`\gamma\mu`."""
@@ -92,9 +93,9 @@ class BetaVSCNet(Net):
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
         features, reconstruction = self.body.read(batch, generator)
-        q: SpikeAndSlabPosterior = self.posterior(features)
+        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
         gate = self._gate(q.logit, progress, generator)
-        weight = self.beta * ramp(progress, self.warm_up)
+        weight = self.beta * ramp(progress, 0.0, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gate * gaussian_sample(q.mu, q.log_var, generator)),
             "kl": weight * freed(self.prior.unit_kl(q), self.free_bits),

@@ -25,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from scarce.likelihoods import Gaussian
-from scarce.models.parts import Body, Loss, Net
+from scarce.models.parts import Body, Loss, Net, ramp
 from scarce.models.posteriors import SpikeAndSlabHead, SpikeAndSlabPosterior, SpikeAndSlabPrior
 from scarce.sparse.batches import Batch
 
@@ -40,14 +40,11 @@ class LinearVSCNet(Net):
 
     Parameters
     ----------
-    body, n_latent
-        Encoder and decoder, and J; the decoder is linear, the likelihood Gaussian.
+    body, prior
+        Encoder and decoder, the decoder linear and the likelihood Gaussian; and what each
+        unit is expected to be.
     beta
         Weight of the KL divergence; 1 is the evidence lower bound.
-    alpha
-        Prior probability that a unit is on, in (0, 1).
-    slab
-        Mean and standard deviation of a unit that is on.
     opening
         Shares of training between which the slabs open: before the first all cells have
         the prior's, so that units first learn to be on or off; after the second each has
@@ -61,20 +58,13 @@ class LinearVSCNet(Net):
     """
 
     def __init__(
-        self,
-        body: Body,
-        n_latent: int,
-        *,
-        beta: float,
-        alpha: float,
-        slab: tuple[float, float] = (1.0, 0.5),
-        opening: tuple[float, float] = (0.05, 0.3),
+        self, body: Body, prior: SpikeAndSlabPrior, *, beta: float, opening: tuple[float, float]
     ) -> None:
         super().__init__(body)
         self.beta = beta
         self.opening = opening
-        self.posterior = SpikeAndSlabHead(body.n_features, n_latent, slab)
-        self.prior = SpikeAndSlabPrior(n_latent, alpha, slab=slab)
+        self.posterior = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
+        self.prior = prior
 
     def start_from(self, programmes: Float[Tensor, "genes latent"]) -> None:
         """Begin at given programmes; on average over units they change no gene."""
@@ -93,9 +83,7 @@ class LinearVSCNet(Net):
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell; only inputs are dropped at random."""
         features, reconstruction = self.body.read(batch, generator)
-        first, last = self.opening
-        openness = min(1.0, max(0.0, (progress - first) / (last - first)))
-        q: SpikeAndSlabPosterior = self.posterior(features, openness)
+        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
         terms = {
             "reconstruction": reconstruction(q.mean) + self._spread(q),
             "kl": self.beta * self.prior.kl(q).mean(),

@@ -112,28 +112,26 @@ class Body(nn.Module):
         )
 
     def features(self, batch: Batch) -> Float[Tensor, "cells features"]:
-        """Return the encoder's last hidden layer; inputs are dropped in training only."""
-        x = self.likelihood.inputs(batch.x)
-        first = self.first(x)
-        if self.conditioned:
-            first = first + self.covariates(batch.covariates)
-        return self.encoder(first)  # type: ignore[no-any-return]
+        """Return the encoder's last hidden layer, without dropping inputs."""
+        return self._encode(self.likelihood.inputs(batch.x), batch.covariates)
 
     def read(
         self, batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "cells features"], Callable[[Tensor], Float[Tensor, ""]]]:
         """Return the features, and the reconstruction loss per cell as a function of z.
 
-        In training the features are those of cells whose inputs were dropped in part.
+        In training the features are those of cells whose inputs were dropped in part. The
+        reconstruction is always of whole cells.
         """
-        seen = batch
+        inputs = self.likelihood.inputs(batch.x)
         if self.training and self.dropout > 0:
-            seen = batch._replace(x=drop(batch.x, self.dropout, generator))
+            # Of what the encoder reads, logarithms for counts: scaled up, their mean stays.
+            inputs = drop(inputs, self.dropout, generator)
 
         def reconstruction(z: Tensor) -> Tensor:
             return self.likelihood.loss(batch.x, self.hidden(z, batch.covariates))
 
-        return self.features(seen), reconstruction
+        return self._encode(inputs, batch.covariates), reconstruction
 
     def hidden(
         self, z: Float[Tensor, "*samples cells latent"], covariates: Float[Tensor, "cells known"]
@@ -148,6 +146,12 @@ class Body(nn.Module):
     ) -> Float[Tensor, "cells genes"]:
         """Return the expected log-normalised expression, dense."""
         return self.likelihood.expected(self.hidden(z, covariates))
+
+    def _encode(self, inputs: Matrix, covariates: Tensor) -> Tensor:
+        first = self.first(inputs)
+        if self.conditioned:
+            first = first + self.covariates(covariates)
+        return self.encoder(first)  # type: ignore[no-any-return]
 
 
 class Net(nn.Module, ABC):
@@ -229,6 +233,6 @@ def _activation(width: int, network: Network) -> list[nn.Module]:
     return [*([nn.LayerNorm(width)] if network.normalise else []), nn.ReLU()]
 
 
-def ramp(progress: float, share: float) -> float:
-    """Rise linearly from 0 to 1 over the first `share` of training; both are in [0, 1]."""
-    return 1.0 if progress >= share else progress / share
+def ramp(progress: float, first: float, last: float) -> float:
+    """Rise linearly from 0 to 1 between two shares of training; all are in [0, 1]."""
+    return 1.0 if progress >= last else max(0.0, progress - first) / (last - first)

@@ -153,7 +153,7 @@ class SpikeAndSlabPrior(nn.Module):
         learned: bool = False,
     ) -> None:
         super().__init__()
-        self.slab = slab
+        self.n_latent, self.slab = n_latent, slab
         start = torch.full((n_latent,), math.log(alpha) - math.log1p(-alpha))
         self.logit = nn.Parameter(start, requires_grad=learned)
 

@@ -115,7 +115,8 @@ def _fit(summary: RunSummary, model: str) -> str:
     if not any(run.epochs for run in runs):
         return f"Computed with {many} {seeds} in {seconds:.3g} s."
     epochs = " and ".join(dict.fromkeys(f"{run.epochs}" for run in runs))
+    likelihood = summary.config.get("likelihood")
     return (
         f"Trained with {many} {seeds}: {epochs} epochs, {runs[0].n_parameters:,} parameters, "
-        f"{seconds:.3g} s in all."
+        f"{seconds:.3g} s in all{f'; likelihood {likelihood}' if likelihood else ''}."
     )

@@ -28,6 +28,7 @@ from scarce.report.figures import all_figures
 from scarce.report.maps import drawn_cells
 from scarce.report.palette import styles
 from scarce.report.payload import Payload, payload
+from scarce.report.programmes import chapters
 from scarce.report.tables import (
     BASELINE,
     METRICS,
@@ -98,7 +99,8 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
         settings=_settings(summary),
         command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
         config=toml(summary.config),
-        css=Markup(read_asset("report.css")),
+        chapters=chapters(summary),
+        css=Markup(read_asset("report.css") + read_asset("programmes.css")),
         script=Markup(script),
         digests=_digest(script),
     )

@@ -64,7 +64,7 @@ class BenchmarkConfig:
         has its own settings and runs once, at the size of the first.
     seed, seeds
         First seed and how many.
-    genes, latent, epochs
+    genes, latent, epochs, likelihood
         Instead of the presets' values.
     batch, covariates
         Columns of every data set's cell table, see `RunConfig`. Of the other methods only
@@ -95,6 +95,7 @@ class BenchmarkConfig:
     epochs: int | None = None
     batch: str | None = None
     covariates: tuple[str, ...] = ()
+    likelihood: str | None = None
     layer: str | None = None
     data_dir: str | None = None
     circular: tuple[str, ...] = ()
@@ -141,6 +142,7 @@ class BenchmarkConfig:
             epochs=self.epochs,
             batch=self.batch,
             covariates=self.covariates,
+            likelihood=self.likelihood,
         )
 
     def sources(self) -> list[Source]:

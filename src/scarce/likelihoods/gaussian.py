@@ -1,78 +1,21 @@
-r"""What a decoder says of the genes: the likelihood p(x | h) of its last hidden layer h.
-
-Every likelihood holds the genes' own weights, one row per gene, and is linear in h up to a
-link. Those on log-normalised expression are here: the squared error of the course report,
-and Gaussians with one variance (the sigma-VAE) or with one per gene.
-"""
+"""Likelihoods of log-normalised expression: squared error and Gaussians, linear in h."""
 
 import math
-from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scarce.likelihoods.likelihood import Likelihood
 from scarce.sparse.batches import Matrix
 from scarce.sparse.ops import squared_error
 
-__all__ = [
-    "LEAST_VARIANCE",
-    "LIKELIHOODS",
-    "Gaussian",
-    "Likelihood",
-    "SharedGaussian",
-    "SquaredError",
-]
+__all__ = ["LEAST_VARIANCE", "Gaussian", "SharedGaussian", "SquaredError"]
 
 _LOG_2PI = math.log(2 * math.pi)
 LEAST_VARIANCE = 0.01
 """Floor of a gene's noise variance: a gene absent from the training cells must not make one
 held-out cell that has it infinitely surprising. One count is about 1.8 on the log scale."""
-
-
-class Likelihood(nn.Module, ABC):
-    """Likelihood of B cells x G genes given the decoder's last hidden layer.
-
-    ``weight``, of shape (G, n_hidden + 1), holds one row per gene, in the order sparse
-    products read; its last column is the bias.
-
-    Parameters
-    ----------
-    n_genes, n_hidden
-        G, and the width of h.
-    """
-
-    def __init__(self, n_genes: int, n_hidden: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_genes, n_hidden + 1).uniform_(-1, 1))
-        with torch.no_grad():
-            self.weight.mul_(n_hidden**-0.5)
-            self.weight[:, -1] = 0
-
-    def inputs(self, x: Matrix) -> Matrix:
-        """Return what the encoder reads of x."""
-        return x
-
-    @abstractmethod
-    def start_from(self, mean: Float[Tensor, " genes"], variance: Float[Tensor, " genes"]) -> None:
-        """Begin at the gene-mean model of the training cells."""
-
-    @abstractmethod
-    def loss(self, x: Matrix, h: Float[Tensor, "cells hidden"]) -> Float[Tensor, ""]:
-        """Return what is minimised: -log p(x | h) in nats, or the squared error, per cell."""
-
-    @abstractmethod
-    def log_prob(
-        self, x: Float[Tensor, "cells genes"], h: Float[Tensor, "*samples cells hidden"]
-    ) -> Float[Tensor, "*samples cells"]:
-        """Return log p(x | h) of each cell, in nats; dense, for evaluation only."""
-
-    def expected(self, h: Float[Tensor, "cells hidden"]) -> Float[Tensor, "cells genes"]:
-        """Return the expected log-normalised expression, dense."""
-        return self._linear(h)
-
-    def _linear(self, h: Tensor) -> Tensor:
-        return h @ self.weight[:, :-1].T + self.weight[:, -1]
 
 
 class SquaredError(Likelihood):
@@ -165,11 +108,3 @@ class Gaussian(Likelihood):
 
     def _floored(self) -> Tensor:
         return self.log_variance.clamp_min(math.log(LEAST_VARIANCE))
-
-
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "squared_error": SquaredError,
-    "shared_gaussian": SharedGaussian,
-    "gaussian": Gaussian,
-}
-"""By the name an option takes."""

@@ -1,0 +1,50 @@
+"""What a decoder says of the genes: the likelihood p(x | h) of its last hidden layer h.
+
+Every likelihood holds the genes' own weights, one row per gene, and is linear in h up to a
+link. Those of log-normalised expression are the squared error of the course report, and
+Gaussians with one variance (the sigma-VAE) or with one per gene; those of counts are Poisson,
+negative binomial and its zero-inflated form.
+"""
+
+from scarce.errors import InputError
+from scarce.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from scarce.likelihoods.gaussian import LEAST_VARIANCE, Gaussian, SharedGaussian, SquaredError
+from scarce.likelihoods.likelihood import Likelihood
+
+__all__ = [
+    "LEAST_VARIANCE",
+    "LIKELIHOODS",
+    "Gaussian",
+    "Likelihood",
+    "NegativeBinomial",
+    "Poisson",
+    "SharedGaussian",
+    "SquaredError",
+    "ZeroInflatedNegativeBinomial",
+    "require_unscaled_counts",
+]
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "squared_error": SquaredError,
+    "shared_gaussian": SharedGaussian,
+    "gaussian": Gaussian,
+    "poisson": Poisson,
+    "nb": NegativeBinomial,
+    "zinb": ZeroInflatedNegativeBinomial,
+}
+"""By the name an option takes."""
+
+
+def require_unscaled_counts(likelihood: str, *, scaled: bool) -> None:
+    """Check that z-scores are not to be modelled as counts.
+
+    Raises
+    ------
+    InputError
+        If they are.
+    """
+    if scaled and LIKELIHOODS[likelihood].counts:
+        raise InputError(
+            f"scaled must be off with a likelihood of counts, as z-scores are none; found "
+            f"scaled with likelihood {likelihood!r}. Leave one of them out."
+        )
