@@ -36,7 +36,7 @@ def awkward() -> ad.AnnData:
 
 def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str, Any]:
     """Draw every option of a model from all that is allowed, its edges included."""
-    likelihood = "gaussian" if leaf is LinearVSC else str(rng.choice(list(LIKELIHOODS)))
+    likelihood = "gaussian" if leaf in (LinearVSC, VASC) else str(rng.choice(list(LIKELIHOODS)))
     widths = tuple(int(w) for w in rng.choice([1, 2, 5, 16], size=rng.integers(1, 4)))
     options = {
         "n_latent": int(rng.integers(1, 6)),
@@ -62,11 +62,12 @@ def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str,
         ),
     }
     own = {
-        "scaled": bool(rng.integers(2)),
+        "scaled": bool(rng.integers(2)) and not LIKELIHOODS[likelihood].counts,
         "beta": float(rng.choice([0.0, 1.0, 100.0])),
         "alpha": float(rng.choice([1e-6, 0.5, 1 - 1e-6])),
         "warm_up": float(rng.choice([0.0, 0.3, 1.0])),
         "free_bits": float(rng.choice([0.0, 2.0])),
+        "learn_alpha": bool(rng.integers(2)),
         "hard": bool(rng.integers(2)),
         "relu_code": bool(rng.integers(2)),
         "l1": float(rng.choice([0.0, 10.0])),
