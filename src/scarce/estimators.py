@@ -605,8 +605,8 @@ class BetaVSC(Estimator):
         free_bits: float = 0.0,
         hard: bool = True,
         sharpness: tuple[float, float] = (50.0, 200.0),
-        slab: tuple[float, float] = (0.0, 1.0),
-        opening: tuple[float, float] = (0.0, 0.0),
+        slab: tuple[float, float] = (1.0, 0.5),
+        opening: tuple[float, float] = (0.05, 0.3),
         learn_alpha: bool = False,
         batch: str | None = None,
         covariates: tuple[str, ...] = (),
@@ -680,8 +680,8 @@ class LinearVSC(Estimator):
         batch: str | None = None,
         covariates: tuple[str, ...] = (),
         scaled: bool = False,
-        network: Network = Network(input_dropout=0.3),
-        training: TrainConfig = TrainConfig(epochs=150, lr=5e-3, schedule="cosine"),
+        network: Network = Network(),
+        training: TrainConfig = TrainConfig(),
         seed: int = 0,
     ) -> None:
         self.n_latent = n_latent

@@ -1,9 +1,10 @@
 """The models' settings: the course report's, and ours."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from scarce import check
-from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, Estimator
+from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, Estimator, LinearVSC
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
@@ -12,13 +13,14 @@ __all__ = ["ALL_MODELS", "MODELS", "PRESETS", "TITLES", "Settings", "build"]
 MODELS = ("dae", "bvae", "bvsc")
 """Those a run trains unless told otherwise."""
 
-ALL_MODELS = (*MODELS, "vasc")
+ALL_MODELS = (*MODELS, "lvsc", "vasc")
 
 TITLES = {
     "pca": "PCA",
     "dae": "Deep autoencoder",
     "bvae": "β-VAE",
     "bvsc": "β-VSC",
+    "lvsc": "Linear VSC",
     "vasc": "VASC",
     "pca_scaled": "PCA, scaled genes",
     "mean": "Gene means",
@@ -40,7 +42,7 @@ class Settings:
         Dimensions of the code.
     batch, covariates
         Columns of the cell table that the decoder is told of, see `DeepAutoencoder`.
-    beta, alpha, warm_up, hard, relu_code
+    beta, alpha, warm_up, hard, slab, opening, relu_code
         See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows.
     network, training
         Shape and schedule.
@@ -54,6 +56,8 @@ class Settings:
     alpha: float = 0.5
     warm_up: float = 0.3
     hard: bool = True
+    slab: tuple[float, float] = (1.0, 0.5)
+    opening: tuple[float, float] = (0.05, 0.3)
     relu_code: bool = False
     scaled: bool = False
     network: Network = field(default_factory=Network)
@@ -69,6 +73,8 @@ PRESETS = {
         beta=2.0,
         warm_up=0.0,
         hard=False,
+        slab=(0.0, 1.0),
+        opening=(0.0, 0.0),
         relu_code=True,
         network=Network(
             n_hidden=(128, 32, 16),
@@ -93,48 +99,28 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         If `model` is not one of `ALL_MODELS`.
     """
     check.one_of("model", model, ALL_MODELS)
-    n_latent, network, training = settings.n_latent, settings.network, settings.training
-    if model == "dae":
-        return DeepAutoencoder(
-            n_latent=n_latent,
-            relu_code=settings.relu_code,
-            batch=settings.batch,
-            covariates=settings.covariates,
-            scaled=settings.scaled,
-            network=network,
-            training=training,
-            seed=seed,
-        )
-    if model == "bvae":
-        return BetaVAE(
-            n_latent=n_latent,
-            beta=settings.beta,
-            warm_up=settings.warm_up,
-            batch=settings.batch,
-            covariates=settings.covariates,
-            scaled=settings.scaled,
-            network=network,
-            training=training,
-            seed=seed,
-        )
+    shared: dict[str, Any] = {
+        "n_latent": settings.n_latent,
+        "batch": settings.batch,
+        "covariates": settings.covariates,
+        "training": settings.training,
+        "seed": seed,
+    }
     if model == "vasc":  # its widths, like its likelihood, are part of what it is
-        return VASC(
-            n_latent=n_latent,
-            batch=settings.batch,
-            covariates=settings.covariates,
-            training=training,
-            seed=seed,
-        )
+        return VASC(**shared)
+    shared |= {"scaled": settings.scaled, "network": settings.network}
+    if model == "dae":
+        return DeepAutoencoder(relu_code=settings.relu_code, **shared)
+    shared["beta"] = settings.beta
+    if model == "bvae":
+        return BetaVAE(warm_up=settings.warm_up, **shared)
+    if model == "lvsc":
+        return LinearVSC(**shared)
     return BetaVSC(
-        n_latent=n_latent,
-        beta=settings.beta,
         alpha=settings.alpha,
         warm_up=settings.warm_up,
         hard=settings.hard,
-        batch=settings.batch,
-        covariates=settings.covariates,
-        scaled=settings.scaled,
-        network=network,
-        training=training,
-        seed=seed,
+        slab=settings.slab,
+        opening=settings.opening,
+        **shared,
     )
