@@ -21,7 +21,7 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("name", ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC"])
 def test_estimators_are_found_by_name(name: str) -> None:
-    assert getattr(scarce, name).__module__ == "scarce.estimators"
+    assert getattr(scarce, name).__module__.startswith("scarce.estimators")
 
 
 @pytest.mark.parametrize("name", ["BenchmarkConfig", "TuneConfig", "benchmark", "tune"])

@@ -32,10 +32,11 @@ def net(seed: int = 0) -> nn.Module:
 class Slope(nn.Module):
     """One weight pulled down by the loss itself: held-out loss falls, then rises at will."""
 
-    def __init__(self, losses: list[float]) -> None:
+    def __init__(self, losses: list[float], settled: float = 0.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.losses = iter(losses)
+        self.settled = settled
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         total = self.weight.sum() if self.training else torch.tensor(next(self.losses))

@@ -113,6 +113,7 @@ def fit_module(
     optimiser = _adam(module, lr, config)
     batches = enumerate(train.shuffled(torch.Generator().manual_seed(seed)))
     n_steps = config.epochs * train.n_batches
+    first_settled = max(1, round(module.settled * config.epochs))
     start = time.perf_counter()
 
     for epoch in range(1, config.epochs + 1):
@@ -133,11 +134,13 @@ def fit_module(
             losses["held_out"] = _evaluate(module, held_out)
         for name, loss in losses.items():
             history.losses.setdefault(name, []).append(loss)
-        if held_out is not None and losses["held_out"] < best_loss:
+        settled = epoch >= first_settled
+        if held_out is not None and settled and losses["held_out"] < best_loss:
             best, best_loss = _snapshot(module), losses["held_out"]
             history.best_epoch = epoch
         on_epoch(epoch)
-        if held_out is not None and epoch - history.best_epoch >= config.patience:
+        waited = epoch - max(history.best_epoch, first_settled)
+        if held_out is not None and waited >= config.patience:
             break
 
     if held_out is None:

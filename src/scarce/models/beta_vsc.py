@@ -79,6 +79,7 @@ class BetaVSCNet(Net):
         self.hard = hard
         self.sharpness = sharpness
         self.opening = opening
+        self.settled = opening[1]
         self.posterior = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
         self.prior = prior
 

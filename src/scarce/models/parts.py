@@ -163,6 +163,9 @@ class Net(nn.Module, ABC):
         What encodes and decodes.
     """
 
+    settled: float = 0.0
+    """Share of training before which no weights are final: they are those of another model."""
+
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.body = body

@@ -1,18 +1,15 @@
-"""The models as estimators: ``fit`` and ``transform`` on AnnData or CSR, ``save`` and ``load``."""
+"""What all estimators share: fit, transform, reconstruct, save and load."""
 
-import json
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeAlias, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from scipy.sparse import csr_matrix, diags_array
@@ -22,40 +19,21 @@ from scarce import check, metrics
 from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
+from scarce.estimators import saved
+from scarce.estimators.cells import Cells, matrix, select_genes, table
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.models.autoencoder import AutoencoderNet
-from scarce.models.beta_vae import BetaVAENet
-from scarce.models.beta_vsc import BetaVSCNet
-from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network, Priced
-from scarce.models.posteriors import SpikeAndSlabPrior
-from scarce.models.vasc import VASCNet
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = [
-    "VASC",
-    "BetaVAE",
-    "BetaVSC",
-    "DeepAutoencoder",
-    "Estimator",
-    "Gated",
-    "LinearVSC",
-    "load_model",
-]
-
-_FORMAT = 1
-"""Version of the saved format; a reader accepts every version up to its own."""
+__all__ = ["Estimator", "Gated"]
 
 _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
-
-Cells: TypeAlias = AnnData | csr_matrix
-"""Log-normalised expression or, for a likelihood of counts, raw counts; cells x genes."""
 
 
 class Estimator(ABC):
@@ -77,6 +55,9 @@ class Estimator(ABC):
     network: Network
     training: TrainConfig
     seed: int
+
+    likelihoods: ClassVar[tuple[str, ...]] = tuple(LIKELIHOODS)
+    """Those the model can have."""
 
     module_: Net
     history_: History
@@ -120,9 +101,9 @@ class Estimator(ABC):
             where the likelihood is one of counts), or an option is out of range.
         """
         _check_options(self)
-        x, self.var_names_ = _matrix(cells, layer, self.network.likelihood)
-        self.covariates_ = Covariates.of(_table(cells), self.batch, self.covariates)
-        known = self.covariates_.columns(_table(cells))
+        x, self.var_names_ = matrix(cells, layer, self.network.likelihood)
+        self.covariates_ = Covariates.of(table(cells), self.batch, self.covariates)
+        known = self.covariates_.columns(table(cells))
         train, held_out = self._split(x.shape[0])
         self.scaling_ = Scaling.of(x, train) if self.scaled else None
         self.path_ = self._choose_path(x, len(train))
@@ -304,7 +285,7 @@ class Estimator(ABC):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         about = {
-            "format": _FORMAT,
+            "format": saved.FORMAT,
             "model": type(self).__name__,
             "n_genes": self._n_genes,
             "options": self.options,
@@ -329,12 +310,12 @@ class Estimator(ABC):
         InputError
             If the directory holds no model, another model, or a newer format.
         """
-        about = _read_about(Path(directory), cls.__name__)
-        options = _tuples(about["options"])
-        options["network"] = Network(**_tuples(options["network"]))
+        about = saved.about(Path(directory), cls.__name__)
+        options = saved.tuples(about["options"])
+        options["network"] = Network(**saved.tuples(options["network"]))
         options["training"] = TrainConfig(**options["training"])
         model = cls(**options)
-        model.covariates_ = Covariates(**_tuples(about["covariates"]))
+        model.covariates_ = Covariates(**saved.tuples(about["covariates"]))
         model.module_ = model._net(about["n_genes"])
         state = load_file(Path(directory) / "weights.safetensors")
         model.scaling_ = None
@@ -427,12 +408,12 @@ class Estimator(ABC):
 
     def _batches(self, cells: Cells, layer: str | None) -> Batches:
         x = self._aligned(cells, layer)
-        known = self.covariates_.columns(_table(cells))
+        known = self.covariates_.columns(table(cells))
         return self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
 
     def _aligned(self, cells: Cells, layer: str | None) -> csr_matrix:
         """Return what the model reads of the genes of the fit, in their order."""
-        return self._align(*_matrix(cells, layer, self.network.likelihood))
+        return self._align(*matrix(cells, layer, self.network.likelihood))
 
     def _unscaled(self, x_hat: Tensor) -> NDArray[np.float32]:
         x: NDArray[np.float32] = x_hat.numpy()
@@ -465,7 +446,7 @@ class Estimator(ABC):
                 f"cells must have the {n_genes} genes of the fit; found {x.shape[1]} without "
                 "names. Pass an AnnData to fit and transform, so that genes match by name."
             )
-        return _select_genes(x, names, self.var_names_)
+        return select_genes(x, names, self.var_names_)
 
 
 @runtime_checkable
@@ -478,366 +459,6 @@ class Gated(Protocol):
         """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
 
 
-class DeepAutoencoder(Estimator):
-    """Deep autoencoder.
-
-    Parameters
-    ----------
-    n_latent
-        Dimensions of the code.
-    relu_code
-        Apply ReLU to the code, see `AutoencoderNet`.
-    batch
-        Column of the cell table with the batch of each cell: the decoder is told of it, so
-        that the code need not be.
-    covariates
-        Columns of the cell table with numbers to be treated likewise.
-    scaled
-        Model each gene's z-score, at most 10 as in Seurat's ScaleData, rather than its
-        log-normalised expression: rare genes then weigh as much as abundant ones.
-    network
-        Shape of encoder and decoder.
-    training
-        How to train.
-    seed
-        Of every random number used. Same seed, data and thread count: the same result.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 10,
-        relu_code: bool = False,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.relu_code = relu_code
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
-
-    def _build(self, body: Body) -> Net:
-        return AutoencoderNet(body, self.n_latent, relu_code=self.relu_code)
-
-
-class BetaVAE(Estimator):
-    """Beta-VAE.
-
-    Parameters
-    ----------
-    n_latent
-        Dimensions of the code.
-    beta
-        Weight of the KL divergence, see `BetaVAENet`.
-    warm_up
-        Share of training over which that weight rises from 0.
-    free_bits
-        Nats that each unit may use without a price, against units that are given up.
-    batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 10,
-        beta: float = 1.0,
-        warm_up: float = 0.3,
-        free_bits: float = 0.0,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.beta = beta
-        self.warm_up = warm_up
-        self.free_bits = free_bits
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
-
-    def _build(self, body: Body) -> Net:
-        return BetaVAENet(
-            body,
-            self.n_latent,
-            beta=self.beta,
-            warm_up=self.warm_up,
-            free_bits=self.free_bits,
-        )
-
-
-class BetaVSC(Estimator):
-    """Beta-VSC, variational sparse coding: few active units per cell.
-
-    Parameters
-    ----------
-    n_latent
-        Dimensions of the code.
-    beta, alpha, warm_up, free_bits, hard, sharpness, slab, opening, learn_alpha
-        See `BetaVSCNet`.
-    batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`.
-    """
-
-    module_: BetaVSCNet
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 10,
-        beta: float = 1.0,
-        alpha: float = 0.5,
-        warm_up: float = 0.3,
-        free_bits: float = 0.0,
-        hard: bool = True,
-        sharpness: tuple[float, float] = (50.0, 200.0),
-        slab: tuple[float, float] = (1.0, 0.5),
-        opening: tuple[float, float] = (0.05, 0.3),
-        learn_alpha: bool = False,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.beta = beta
-        self.alpha = alpha
-        self.warm_up = warm_up
-        self.free_bits = free_bits
-        self.hard = hard
-        self.sharpness = sharpness
-        self.slab = slab
-        self.opening = opening
-        self.learn_alpha = learn_alpha
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
-
-    def inclusion_probabilities(
-        self, cells: Cells, *, layer: str | None = None
-    ) -> NDArray[np.float32]:
-        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
-        return self._encode(cells, layer, self.module_.inclusion)
-
-    def _build(self, body: Body) -> Net:
-        prior = SpikeAndSlabPrior(
-            self.n_latent, self.alpha, slab=self.slab, learned=self.learn_alpha
-        )
-        return BetaVSCNet(
-            body,
-            prior,
-            beta=self.beta,
-            warm_up=self.warm_up,
-            free_bits=self.free_bits,
-            opening=self.opening,
-            hard=self.hard,
-            sharpness=self.sharpness,
-        )
-
-
-class LinearVSC(Estimator):
-    """LinearVSC: sparse codes whose units are gene programmes, the columns of a linear decoder.
-
-    Parameters
-    ----------
-    n_latent
-        How many programmes.
-    beta, alpha, slab, opening
-        See `LinearVSCNet`.
-    batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`; of the network the encoder's part.
-    """
-
-    module_: LinearVSCNet
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 16,
-        beta: float = 1.0,
-        alpha: float = 0.2,
-        slab: tuple[float, float] = (1.0, 0.5),
-        opening: tuple[float, float] = (0.05, 0.3),
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.beta = beta
-        self.alpha = alpha
-        self.slab = slab
-        self.opening = opening
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
-
-    def inclusion_probabilities(
-        self, cells: Cells, *, layer: str | None = None
-    ) -> NDArray[np.float32]:
-        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
-        return self._encode(cells, layer, self.module_.inclusion)
-
-    @property
-    def programmes_(self) -> NDArray[np.float32]:
-        """What each unit adds to each gene's expression where it is on, (n_genes, n_latent)."""
-        weight = self.module_.body.likelihood.weight.detach()
-        return weight[:, : self.n_latent].numpy().copy()
-
-    def _build(self, body: Body) -> Net:
-        prior = SpikeAndSlabPrior(self.n_latent, self.alpha, slab=self.slab)
-        return LinearVSCNet(body, prior, beta=self.beta, opening=self.opening)
-
-    def _net(self, n_genes: int) -> Net:
-        linear = replace(self.network, linear_decoder=True)
-        return self._build(Body(n_genes, self.n_latent, linear, self.covariates_.n_columns))
-
-    def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
-        module = cast(LinearVSCNet, super()._start(x, rows))
-        programmes = nonnegative_programmes(x[rows], self.n_latent, seed=self.seed)
-        if self.scaling_ is not None:
-            programmes /= self.scaling_.sd[:, None].astype(np.float32)
-        module.start_from(torch.from_numpy(programmes))
-        return module
-
-
-class VASC(Estimator):
-    """VASC, a variational autoencoder with a zero-inflation layer.
-
-    Parameters
-    ----------
-    n_latent
-        Dimensions of the code.
-    l1
-        Weight of the absolute sum of the first layer's weights; 0.01 in the paper.
-    network
-        Shape of encoder and decoder, the paper's by default. Its likelihood plays no part:
-        the decoder ends in `DroppedOut`.
-    batch, covariates, training, seed
-        See `DeepAutoencoder`.
-
-    Notes
-    -----
-    Dense by nature: a batch of cells x genes is formed, on either path of arithmetic.
-    """
-
-    scaled = False
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 2,
-        l1: float = 0.01,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        network: Network = Network(n_hidden=(512, 128, 32), normalise=False, first_linear=True),
-        training: TrainConfig = TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.l1 = l1
-        self.batch = batch
-        self.covariates = covariates
-        self.network = network
-        self.training = training
-        self.seed = seed
-
-    def _build(self, body: Body) -> Net:
-        return VASCNet(body, self.n_latent, l1=self.l1)
-
-
-def load_model(directory: str | Path) -> Estimator:
-    """Read what any estimator's `save` wrote.
-
-    Raises
-    ------
-    InputError
-        If the directory holds no model, or a newer format.
-    """
-    kind = _about(Path(directory))["model"]
-    leaves = {leaf.__name__: leaf for leaf in Estimator.__subclasses__()}
-    return leaves[check.one_of("model", kind, leaves)].load(directory)
-
-
-def _matrix(
-    cells: Cells, layer: str | None, likelihood: str
-) -> tuple[csr_matrix, list[str] | None]:
-    """Return what a likelihood models, checked, as CSR, and the gene names where known."""
-    read, of_counts = check.log_normalised, LIKELIHOODS[likelihood].counts
-    if of_counts:
-        advice = (
-            f"Likelihood {likelihood!r} is one of raw counts: keep them in layers['counts'], or "
-            "pass the layer that has them."
-        )
-        read = partial(check.counts, n_cells=1, advice=advice)
-    if not isinstance(cells, AnnData):
-        return read(cells), None
-    if layer is None and of_counts and "counts" in cells.layers:
-        layer = "counts"
-    if layer is not None and layer not in cells.layers:
-        raise InputError(
-            f"layer must be one of the layers {sorted(cells.layers)}; found {layer!r}."
-        )
-    values = cells.X if layer is None else cells.layers[layer]
-    return read(values, cells.obs_names, cells.var_names), list(cells.var_names)
-
-
-def _table(cells: Cells) -> pd.DataFrame:
-    """The cell table; without columns for a matrix."""
-    return cells.obs if isinstance(cells, AnnData) else pd.DataFrame(index=range(cells.shape[0]))
-
-
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    """Lists, as JSON holds them, back to tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-
-
-def _select_genes(x: csr_matrix, names: list[str], wanted: list[str]) -> csr_matrix:
-    position = {name: i for i, name in enumerate(names)}
-    columns = np.array([position.get(name, -1) for name in wanted])
-    present = columns >= 0
-    if not present.any():
-        raise InputError(
-            f"cells must share genes with the fit; found none of its {len(wanted)} genes "
-            f"(the fit has {wanted[0]!r}, the cells have {names[0]!r}). Use the same gene names."
-        )
-    if not present.all():
-        warnings.warn(
-            f"{present.sum()} of the {len(wanted)} genes of the fit were found; "
-            "the others count as zero.",
-            stacklevel=4,
-        )
-    picked = x[:, columns[present]].tocoo()
-    genes = np.flatnonzero(present)[picked.col]
-    aligned = csr_matrix((picked.data, (picked.row, genes)), shape=(x.shape[0], len(wanted)))
-    aligned.sort_indices()
-    return aligned
-
-
 def _check_options(model: Estimator) -> None:
     """Raise `InputError` for the first option out of range."""
     training, network = model.training, model.network
@@ -847,12 +468,10 @@ def _check_options(model: Estimator) -> None:
     check.in_range("lr", training.lr, above=0)
     check.in_range("held_out", training.held_out, least=0, below=1)
     check.one_of("path", training.path, PATHS)
-    check.one_of("likelihood", network.likelihood, LIKELIHOODS)
     require_unscaled_counts(network.likelihood, scaled=model.scaled)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
-    if isinstance(model, LinearVSC | VASC):
-        kind = type(model).__name__
-        check.one_of(f"likelihood of a {kind}", network.likelihood, ["gaussian"])
+    kind = type(model).__name__
+    check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
     for name, limits in {
         "beta": {"least": 0},
         "free_bits": {"least": 0},
@@ -860,24 +479,3 @@ def _check_options(model: Estimator) -> None:
     }.items():
         if hasattr(model, name):
             check.in_range(name, getattr(model, name), **limits)
-
-
-def _about(directory: Path) -> dict[str, Any]:
-    path = directory / "model.json"
-    if not path.is_file():
-        raise InputError(f"a saved model must hold model.json; found none in {directory}.")
-    about: dict[str, Any] = json.loads(path.read_text())
-    return about
-
-
-def _read_about(directory: Path, model: str) -> dict[str, Any]:
-    """Return the content of ``model.json`` after checking that it is the right one."""
-    about = _about(directory)
-    if about["model"] != model:
-        raise InputError(f"the model must be a {model}; {directory} holds a {about['model']}.")
-    if about["format"] > _FORMAT:
-        raise InputError(
-            f"the format must be at most {_FORMAT}; {directory} has {about['format']}. "
-            "Install a newer scarce."
-        )
-    return about

@@ -1,0 +1,24 @@
+"""The models as estimators: ``fit`` and ``transform`` on AnnData or CSR, ``save`` and ``load``."""
+
+from scarce.estimators.cells import Cells
+from scarce.estimators.estimator import Estimator, Gated
+from scarce.estimators.models import (
+    VASC,
+    BetaVAE,
+    BetaVSC,
+    DeepAutoencoder,
+    LinearVSC,
+    load_model,
+)
+
+__all__ = [
+    "VASC",
+    "BetaVAE",
+    "BetaVSC",
+    "Cells",
+    "DeepAutoencoder",
+    "Estimator",
+    "Gated",
+    "LinearVSC",
+    "load_model",
+]

@@ -1,0 +1,334 @@
+"""The estimators, each its options and its network."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from scarce import check
+from scarce.estimators import saved
+from scarce.estimators.cells import Cells
+from scarce.estimators.estimator import Estimator
+from scarce.models.autoencoder import AutoencoderNet
+from scarce.models.beta_vae import BetaVAENet
+from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
+from scarce.models.parts import Body, Net, Network
+from scarce.models.posteriors import SpikeAndSlabPrior
+from scarce.models.vasc import VASCNet
+from scarce.train import TrainConfig
+
+__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_model"]
+
+
+class DeepAutoencoder(Estimator):
+    """Deep autoencoder.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the code.
+    relu_code
+        Apply ReLU to the code, see `AutoencoderNet`.
+    batch
+        Column of the cell table with the batch of each cell: the decoder is told of it, so
+        that the code need not be.
+    covariates
+        Columns of the cell table with numbers to be treated likewise.
+    scaled
+        Model each gene's z-score, at most 10 as in Seurat's ScaleData, rather than its
+        log-normalised expression: rare genes then weigh as much as abundant ones.
+    network
+        Shape of encoder and decoder.
+    training
+        How to train.
+    seed
+        Of every random number used. Same seed, data and thread count: the same result.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 10,
+        relu_code: bool = False,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        scaled: bool = False,
+        network: Network = Network(),
+        training: TrainConfig = TrainConfig(),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.relu_code = relu_code
+        self.batch = batch
+        self.covariates = covariates
+        self.scaled = scaled
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def _build(self, body: Body) -> Net:
+        return AutoencoderNet(body, self.n_latent, relu_code=self.relu_code)
+
+
+class BetaVAE(Estimator):
+    """Beta-VAE.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the code.
+    beta
+        Weight of the KL divergence, see `BetaVAENet`.
+    warm_up
+        Share of training over which that weight rises from 0.
+    free_bits
+        Nats that each unit may use without a price, against units that are given up.
+    batch, covariates, scaled, network, training, seed
+        See `DeepAutoencoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 10,
+        beta: float = 1.0,
+        warm_up: float = 0.3,
+        free_bits: float = 0.0,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        scaled: bool = False,
+        network: Network = Network(),
+        training: TrainConfig = TrainConfig(),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.beta = beta
+        self.warm_up = warm_up
+        self.free_bits = free_bits
+        self.batch = batch
+        self.covariates = covariates
+        self.scaled = scaled
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def _build(self, body: Body) -> Net:
+        return BetaVAENet(
+            body,
+            self.n_latent,
+            beta=self.beta,
+            warm_up=self.warm_up,
+            free_bits=self.free_bits,
+        )
+
+
+class BetaVSC(Estimator):
+    """Beta-VSC, variational sparse coding: few active units per cell.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the code.
+    beta, alpha, warm_up, free_bits, hard, sharpness, slab, opening, learn_alpha
+        See `BetaVSCNet`.
+    batch, covariates, scaled, network, training, seed
+        See `DeepAutoencoder`.
+    """
+
+    module_: BetaVSCNet
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 10,
+        beta: float = 1.0,
+        alpha: float = 0.5,
+        warm_up: float = 0.3,
+        free_bits: float = 0.0,
+        hard: bool = True,
+        sharpness: tuple[float, float] = (50.0, 200.0),
+        slab: tuple[float, float] = (1.0, 0.5),
+        opening: tuple[float, float] = (0.05, 0.3),
+        learn_alpha: bool = False,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        scaled: bool = False,
+        network: Network = Network(),
+        training: TrainConfig = TrainConfig(),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.beta = beta
+        self.alpha = alpha
+        self.warm_up = warm_up
+        self.free_bits = free_bits
+        self.hard = hard
+        self.sharpness = sharpness
+        self.slab = slab
+        self.opening = opening
+        self.learn_alpha = learn_alpha
+        self.batch = batch
+        self.covariates = covariates
+        self.scaled = scaled
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
+        return self._encode(cells, layer, self.module_.inclusion)
+
+    def _build(self, body: Body) -> Net:
+        prior = SpikeAndSlabPrior(
+            self.n_latent, self.alpha, slab=self.slab, learned=self.learn_alpha
+        )
+        return BetaVSCNet(
+            body,
+            prior,
+            beta=self.beta,
+            warm_up=self.warm_up,
+            free_bits=self.free_bits,
+            opening=self.opening,
+            hard=self.hard,
+            sharpness=self.sharpness,
+        )
+
+
+class LinearVSC(Estimator):
+    """LinearVSC: sparse codes whose units are gene programmes, the columns of a linear decoder.
+
+    Parameters
+    ----------
+    n_latent
+        How many programmes.
+    beta, alpha, slab, opening
+        See `LinearVSCNet`.
+    batch, covariates, scaled, network, training, seed
+        See `DeepAutoencoder`; of the network the encoder's part.
+    """
+
+    likelihoods = ("gaussian",)
+
+    module_: LinearVSCNet
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 16,
+        beta: float = 1.0,
+        alpha: float = 0.2,
+        slab: tuple[float, float] = (1.0, 0.5),
+        opening: tuple[float, float] = (0.05, 0.3),
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        scaled: bool = False,
+        network: Network = Network(),
+        training: TrainConfig = TrainConfig(),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.beta = beta
+        self.alpha = alpha
+        self.slab = slab
+        self.opening = opening
+        self.batch = batch
+        self.covariates = covariates
+        self.scaled = scaled
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
+        return self._encode(cells, layer, self.module_.inclusion)
+
+    @property
+    def programmes_(self) -> NDArray[np.float32]:
+        """What each unit adds to each gene's expression where it is on, (n_genes, n_latent)."""
+        weight = self.module_.body.likelihood.weight.detach()
+        return weight[:, : self.n_latent].numpy().copy()
+
+    def _build(self, body: Body) -> Net:
+        prior = SpikeAndSlabPrior(self.n_latent, self.alpha, slab=self.slab)
+        return LinearVSCNet(body, prior, beta=self.beta, opening=self.opening)
+
+    def _net(self, n_genes: int) -> Net:
+        linear = replace(self.network, linear_decoder=True)
+        return self._build(Body(n_genes, self.n_latent, linear, self.covariates_.n_columns))
+
+    def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
+        module = cast(LinearVSCNet, super()._start(x, rows))
+        programmes = nonnegative_programmes(x[rows], self.n_latent, seed=self.seed)
+        if self.scaling_ is not None:
+            programmes /= self.scaling_.sd[:, None].astype(np.float32)
+        module.start_from(torch.from_numpy(programmes))
+        return module
+
+
+class VASC(Estimator):
+    """VASC, a variational autoencoder with a zero-inflation layer.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the code.
+    l1
+        Weight of the absolute sum of the first layer's weights; 0.01 in the paper.
+    network
+        Shape of encoder and decoder, the paper's by default. Its likelihood plays no part:
+        the decoder ends in `DroppedOut`.
+    batch, covariates, training, seed
+        See `DeepAutoencoder`.
+
+    Notes
+    -----
+    Dense by nature: a batch of cells x genes is formed, on either path of arithmetic.
+    """
+
+    scaled = False
+
+    likelihoods = ("gaussian",)
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 2,
+        l1: float = 0.01,
+        batch: str | None = None,
+        covariates: tuple[str, ...] = (),
+        network: Network = Network(n_hidden=(512, 128, 32), normalise=False, first_linear=True),
+        training: TrainConfig = TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0),
+        seed: int = 0,
+    ) -> None:
+        self.n_latent = n_latent
+        self.l1 = l1
+        self.batch = batch
+        self.covariates = covariates
+        self.network = network
+        self.training = training
+        self.seed = seed
+
+    def _build(self, body: Body) -> Net:
+        return VASCNet(body, self.n_latent, l1=self.l1)
+
+
+def load_model(directory: str | Path) -> Estimator:
+    """Read what any estimator's `save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no model, or a newer format.
+    """
+    kind = saved.about_any(Path(directory))["model"]
+    leaves = {leaf.__name__: leaf for leaf in Estimator.__subclasses__()}
+    return leaves[check.one_of("model", kind, leaves)].load(directory)
