@@ -170,7 +170,7 @@ def test_summary_names_no_folder(adata: ad.AnnData) -> None:
 
 
 BAD = {
-    "model must be one of 'dae', 'bvae', 'bvsc', 'vasc'; found 'vae'": {"models": ("vae",)},
+    "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc'; found 'vae'": {"models": ("vae",)},
     "preset must be one of 'paper', 'default'; found 'papr'": {"preset": "papr"},
     "seeds must be at least 1; found 0": {"seeds": 0},
     "latent must be at least 1; found 0": {"latent": 0},

@@ -78,6 +78,35 @@ def test_stops_after_patience_and_keeps_the_best_weights() -> None:
     assert module.weight.item() == pytest.approx(-0.3, abs=1e-5)
 
 
+def test_no_weights_are_kept_from_before_the_schedules_end() -> None:
+    module = Slope([1.0, 2.0, 4.0, 3.0, 5.0, 5.0, 5.0], settled=0.1)
+    config = TrainConfig(epochs=30, lr=0.1, weight_decay=0, patience=3)
+    train, held_out = batches(batch_size=120), batches(40, 1, batch_size=40)
+    history = fit_module(module, train, held_out, config, seed=0)
+    assert history.best_epoch == 4
+    assert history.epochs == 7
+
+
+@pytest.mark.parametrize("epoch", [1, 5, 10])
+def test_a_cosine_schedule_lowers_the_rate_to_a_hundredth(epoch: int) -> None:
+    config = TrainConfig(epochs=10, lr=0.1, weight_decay=0, schedule="cosine")
+    rates = []
+    module = Slope([])
+    weights = [0.0]
+    fit_module(
+        module,
+        batches(batch_size=120),
+        None,
+        config,
+        seed=0,
+        on_epoch=lambda _: weights.append(module.weight.item()),
+    )
+    rates = -np.diff(weights)  # Adam moves by its rate while the gradient is constant
+    progress = (epoch - 1) / 10
+    expected = max(0.001, 0.05 * (1 + np.cos(np.pi * progress)))
+    assert rates[epoch - 1] == pytest.approx(expected, rel=1e-3)
+
+
 class Explodes(Slope):
     """Gives a loss that is not a number on chosen training steps."""
 
