@@ -40,7 +40,7 @@ START, END = "<!-- table: start -->", "<!-- table: end -->"
 def main() -> None:
     """Run what is missing and write the table."""
     options = _options()
-    models = (*MODELS, "lvsc", *(["scvi"] if find_spec("scvi") else []))
+    models = (*MODELS, "lvsc", "ensemble", *(["scvi"] if find_spec("scvi") else []))
     files = {name: str(options.data / "labelled" / f"{name}.h5ad") for name in LABELLED}
     data = {"pbmc68k_reduced": "pbmc68k_reduced", **files, "pbmc3k": "pbmc3k"}
     seurat = str(options.data / "pbmc3k_seurat_labels.csv")

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scarce import pl
-    from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
+    from scarce.estimators import (
+        VASC,
+        BetaVAE,
+        BetaVSC,
+        DeepAutoencoder,
+        Ensemble,
+        LinearVSC,
+    )
     from scarce.meaning import programmes, stability
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
 
@@ -21,6 +28,7 @@ __all__ = [
     "BetaVAE",
     "BetaVSC",
     "DeepAutoencoder",
+    "Ensemble",
     "LinearVSC",
     "TuneConfig",
     "__version__",

@@ -144,7 +144,9 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Compare models with PCA and other baselines on labelled data. The same "
         "command again runs only what is missing.",
     )
-    parser.add_argument("--models", metavar="LIST", help="among dae,bvae,bvsc,vasc,scvi,ldvae")
+    parser.add_argument(
+        "--models", metavar="LIST", help="among dae,bvae,bvsc,lvsc,vasc,ensemble,scvi,ldvae"
+    )
     parser.add_argument("--presets", metavar="LIST", help="default,paper (default: default)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: 5)")
     parser.add_argument(

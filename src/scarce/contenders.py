@@ -19,12 +19,15 @@ from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
 
 from scarce.errors import InputError
+from scarce.estimators import BetaVAE, Ensemble
 from scarce.preprocess import Scaling
 from scarce.sparse.stats import mean_and_variance
 
-__all__ = ["BASELINES", "PEERS", "Contender", "contend", "require_installed"]
+__all__ = ["BASELINES", "ENSEMBLE", "PEERS", "Contender", "contend", "require_installed"]
 
 BASELINES = ("pca", "pca_scaled", "mean", "random")
+ENSEMBLE = "ensemble"
+"""Five β-VAEs with their defaults, side by side."""
 PEERS = ("scvi", "ldvae")
 
 Rows: TypeAlias = NDArray[np.bool_]
@@ -52,7 +55,7 @@ def contend(
     Parameters
     ----------
     name
-        One of `BASELINES` or `PEERS`.
+        One of `BASELINES` or `PEERS`, or `ENSEMBLE`.
     cells
         Log-normalised expression of the genes it sees, and ``layers["counts"]``.
     rows
@@ -62,7 +65,8 @@ def contend(
     seed
         Of every random number.
     batch
-        Column of the cell table that scvi-tools is told of; the baselines know of none.
+        Column of the cell table that scvi-tools and the ensemble are told of; the baselines
+        know of none.
     """
     x = csr_matrix(cells.X)
     if name == "pca":
@@ -73,6 +77,8 @@ def contend(
         return _gene_means(x, rows)
     if name == "random":
         return Contender(np.random.default_rng(seed).normal(size=(x.shape[0], n_latent)), 0.0, 0)
+    if name == ENSEMBLE:
+        return _ensemble(cells, rows, n_latent, seed, batch)
     return _scvi(cells, rows, n_latent, seed, batch, linear=name == "ldvae")
 
 
@@ -128,6 +134,22 @@ def _gene_means(x: csr_matrix, rows: Rows) -> Contender:
     mean, _ = mean_and_variance(x, rows=np.flatnonzero(rows))
     z = np.zeros((x.shape[0], 1))
     return Contender(z, 0.0, len(mean), reconstruct=lambda b: np.tile(mean, (b.shape[0], 1)))
+
+
+def _ensemble(cells: AnnData, rows: Rows, n_latent: int, seed: int, batch: str | None) -> Contender:
+    """Neither its networks nor their training follow a preset: they are the defaults."""
+    start = time.perf_counter()
+    model = Ensemble(BetaVAE(n_latent=n_latent, batch=batch, seed=seed))
+    model.fit(cells[rows])
+    z = model.transform(cells)
+    seconds = time.perf_counter() - start
+    epochs = max(member.history_.epochs for member in model.members_)
+
+    def reconstruct(block: csr_matrix) -> NDArray[np.floating]:
+        return model.reconstruct(AnnData(block, var=cells.var[[]]))
+
+    told = None if batch else reconstruct  # a block of counts does not say its batch
+    return Contender(z, seconds, model.n_parameters_, epochs, told)
 
 
 def _scvi(

@@ -22,6 +22,7 @@ TITLES = {
     "bvsc": "β-VSC",
     "lvsc": "Linear VSC",
     "vasc": "VASC",
+    "ensemble": "β-VAE, five fits",
     "pca_scaled": "PCA, scaled genes",
     "mean": "Gene means",
     "random": "Random codes",

@@ -1,6 +1,7 @@
 """The models as estimators: ``fit`` and ``transform`` on AnnData or CSR, ``save`` and ``load``."""
 
 from scarce.estimators.cells import Cells
+from scarce.estimators.ensemble import Ensemble
 from scarce.estimators.estimator import Estimator, Gated
 from scarce.estimators.models import (
     VASC,
@@ -17,6 +18,7 @@ __all__ = [
     "BetaVSC",
     "Cells",
     "DeepAutoencoder",
+    "Ensemble",
     "Estimator",
     "Gated",
     "LinearVSC",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scarce import __version__, check
 from scarce.config import RunConfig
-from scarce.contenders import BASELINES, PEERS, require_installed
+from scarce.contenders import BASELINES, ENSEMBLE, PEERS, require_installed
 from scarce.covariates import check_covariates
 from scarce.data import DATASETS
 from scarce.errors import InputError
@@ -112,7 +112,7 @@ class BenchmarkConfig:
             If one is unknown or out of range.
         """
         for model in self.models:
-            check.one_of("model", model, (*BASELINES, *ALL_MODELS, *PEERS))
+            check.one_of("model", model, (*BASELINES, *ALL_MODELS, ENSEMBLE, *PEERS))
             require_installed(model)
         for preset in self.presets:
             check.one_of("preset", preset, PRESETS)
@@ -194,7 +194,7 @@ class BenchmarkConfig:
             for preset in self.presets
             for settings in [self.run_config(preset).settings]
             for model in (*BASELINES, *own)
-            if model not in PEERS or preset == self.presets[0]
+            if model not in (ENSEMBLE, *PEERS) or preset == self.presets[0]
         ]
 
 

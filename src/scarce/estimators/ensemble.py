@@ -1,0 +1,132 @@
+"""Several fits of one model side by side: steadier than any of them, at their joint cost."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+from sklearn.decomposition import PCA
+
+from scarce import check
+from scarce.data import write
+from scarce.errors import InputError
+from scarce.estimators.cells import Cells
+from scarce.estimators.estimator import Estimator
+from scarce.estimators.models import BetaVAE, load_model
+
+__all__ = ["Ensemble"]
+
+
+class Ensemble:
+    """Fits of one model from different seeds, whose code is what they have in common.
+
+    The codes of the members are put side by side, and the leading principal components of
+    the cells of the fit are the code: a direction that every member finds outweighs one that
+    few do. The members' own axes are lost in it.
+
+    Parameters
+    ----------
+    estimator
+        What to fit; it is not changed. The size of its code is that of the ensemble's.
+    n_members
+        How many fits.
+
+    Attributes
+    ----------
+    members_
+        The fitted estimators, of seeds that follow from that of `estimator`.
+    """
+
+    def __init__(self, estimator: Estimator | None = None, *, n_members: int = 5) -> None:
+        self.estimator = BetaVAE() if estimator is None else estimator
+        self.n_members = n_members
+
+    members_: list[Estimator]
+    mean_: NDArray[np.float32]
+    """Mean of the codes side by side, shape (n_members * n_latent,)."""
+    components_: NDArray[np.float32]
+    """Shape (n_latent, n_members * n_latent)."""
+
+    def fit(self, cells: Cells, *, layer: str | None = None) -> Self:
+        """Fit every member on the same cells, see `Estimator.fit`.
+
+        Raises
+        ------
+        InputError
+            As `Estimator.fit`, or if there are fewer than two members.
+        """
+        check.in_range("n_members", self.n_members, least=2)
+        first = self.estimator.seed * self.n_members
+        self.members_ = [
+            self._unfitted(first + i).fit(cells, layer=layer) for i in range(self.n_members)
+        ]
+        codes = self._codes(cells, layer)
+        n_latent = min(self.estimator.n_latent, len(codes) - 1)
+        pca = PCA(n_latent, svd_solver="full").fit(codes)
+        self.mean_ = pca.mean_.astype(np.float32)
+        self.components_ = np.ascontiguousarray(pca.components_, np.float32)  # as it is saved
+        return self
+
+    def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+        """Return the code of each cell, shape (n_cells, n_latent)."""
+        z: NDArray[np.float32] = (self._codes(cells, layer) - self.mean_) @ self.components_.T
+        return z
+
+    def fit_transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+        """Fit, then transform the same cells."""
+        return self.fit(cells, layer=layer).transform(cells, layer=layer)
+
+    def reconstruct(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
+        """Return the mean of the members' expected expression, dense, (n_cells, n_genes)."""
+        total: NDArray[np.float32] = self.members_[0].reconstruct(cells, layer=layer)
+        for member in self.members_[1:]:
+            total += member.reconstruct(cells, layer=layer)
+        return np.divide(total, self.n_members, out=total)
+
+    @property
+    def n_parameters_(self) -> int:
+        """Number of learned values."""
+        return sum(m.n_parameters_ for m in self.members_) + self.components_.size
+
+    def save(self, directory: str | Path) -> None:
+        """Write each member into a directory of its own, and last how they are put together."""
+        directory = Path(directory)
+        for i, member in enumerate(self.members_):
+            member.save(directory / f"member{i}")
+        arrays = {"mean": self.mean_, "components": self.components_}
+        with write.atomic_path(directory / "ensemble.safetensors") as path:
+            path.write_bytes(save(arrays))
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the directory holds no ensemble.
+        """
+        directory = Path(directory)
+        path = directory / "ensemble.safetensors"
+        if not path.is_file():
+            raise InputError(
+                f"a saved ensemble must hold ensemble.safetensors; found none in {directory}."
+            )
+        arrays = load_file(path)
+        n_members = len(list(directory.glob("member*")))
+        members = [load_model(directory / f"member{i}") for i in range(n_members)]
+        ensemble = cls(members[0], n_members=n_members)
+        ensemble.members_ = members
+        ensemble.mean_, ensemble.components_ = arrays["mean"], arrays["components"]
+        return ensemble
+
+    def _unfitted(self, seed: int) -> Estimator:
+        given = self.estimator
+        options: dict[str, Any] = {
+            name: value for name, value in vars(given).items() if not name.endswith("_")
+        }
+        return type(given)(**{**options, "seed": seed})
+
+    def _codes(self, cells: Cells, layer: str | None) -> NDArray[np.float32]:
+        return np.hstack([member.transform(cells, layer=layer) for member in self.members_])

@@ -1,0 +1,90 @@
+"""Fits side by side: one code, the members' mean expression, saved and read back."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from scarce import BetaVAE, DeepAutoencoder, Ensemble
+from scarce.contenders import contend
+from scarce.data.simulate import simulate
+from scarce.errors import InputError
+from scarce.models.parts import Network
+from scarce.preprocess import normalise
+from scarce.train import TrainConfig
+
+QUICK = TrainConfig(epochs=3, batch_size=32)
+SMALL = Network(n_hidden=(16,))
+
+
+@pytest.fixture(scope="module")
+def cells() -> ad.AnnData:
+    adata = simulate(120, 60, n_types=3, seed=1)
+    normalise(adata)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def ensemble(cells: ad.AnnData) -> Ensemble:
+    return Ensemble(BetaVAE(n_latent=3, network=SMALL, training=QUICK), n_members=2).fit(cells)
+
+
+def test_the_code_is_the_leading_components_of_the_members(
+    ensemble: Ensemble, cells: ad.AnnData
+) -> None:
+    beside = np.hstack([member.transform(cells) for member in ensemble.members_]).astype(float)
+    assert not np.array_equal(beside[:, :3], beside[:, 3:])
+    u, s, _ = np.linalg.svd(beside - beside.mean(0), full_matrices=False)
+    z = ensemble.transform(cells)
+    assert z.shape == (120, 3)
+    np.testing.assert_allclose(np.abs(z), np.abs(u * s)[:, :3], atol=1e-3)
+
+
+def test_expression_is_the_mean_of_the_members(ensemble: Ensemble, cells: ad.AnnData) -> None:
+    one, two = (member.reconstruct(cells) for member in ensemble.members_)
+    np.testing.assert_allclose(ensemble.reconstruct(cells), (one + two) / 2, rtol=1e-5)
+
+
+def test_members_are_those_of_their_seeds_and_the_template_stays_as_it_was(
+    cells: ad.AnnData,
+) -> None:
+    template = DeepAutoencoder(n_latent=2, network=SMALL, training=QUICK, seed=4)
+    fitted = Ensemble(template, n_members=2).fit(cells)
+    assert [member.seed for member in fitted.members_] == [8, 9]
+    alone = DeepAutoencoder(n_latent=2, network=SMALL, training=QUICK, seed=9).fit(cells)
+    np.testing.assert_array_equal(fitted.members_[1].transform(cells), alone.transform(cells))
+    assert not hasattr(template, "module_")
+
+
+def test_it_is_read_back_as_it_was_saved(
+    ensemble: Ensemble, cells: ad.AnnData, tmp_path: Path
+) -> None:
+    ensemble.save(tmp_path / "model")
+    again = Ensemble.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.transform(cells), ensemble.transform(cells))
+    assert again.n_parameters_ == ensemble.n_parameters_
+    with pytest.raises(InputError, match="a saved ensemble must hold"):
+        Ensemble.load(tmp_path)
+
+
+def test_one_member_is_no_ensemble(cells: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="n_members must be at least 2; found 1"):
+        Ensemble(n_members=1).fit(cells)
+
+
+def test_as_a_contender_it_never_sees_the_cells_kept_back(
+    cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BetaVAE.__init__, "__kwdefaults__", _quick(BetaVAE.__init__.__kwdefaults__))
+    rows = np.arange(120) % 4 > 0
+    other = cells.copy()
+    other.X[~rows] = other.X[~rows] * 0.5
+    before, after = (contend("ensemble", c, rows, 3, 0) for c in (cells, other))
+    np.testing.assert_array_equal(before.z[rows], after.z[rows])
+    assert before.reconstruct is not None
+    assert before.reconstruct(cells.X[~rows]).shape == (30, 60)
+
+
+def _quick(defaults: dict[str, object]) -> dict[str, object]:
+    return {**defaults, "training": QUICK, "network": SMALL}
