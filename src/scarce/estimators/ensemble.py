@@ -70,8 +70,8 @@ class Ensemble:
 
     def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Return the code of each cell, shape (n_cells, n_latent)."""
-        z: NDArray[np.float32] = (self._codes(cells, layer) - self.mean_) @ self.components_.T
-        return z
+        z = (self._codes(cells, layer) - self.mean_) @ self.components_.T
+        return z.astype(np.float32, copy=False)
 
     def fit_transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Fit, then transform the same cells."""
@@ -79,7 +79,7 @@ class Ensemble:
 
     def reconstruct(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Return the mean of the members' expected expression, dense, (n_cells, n_genes)."""
-        total: NDArray[np.float32] = self.members_[0].reconstruct(cells, layer=layer)
+        total = self.members_[0].reconstruct(cells, layer=layer)
         for member in self.members_[1:]:
             total += member.reconstruct(cells, layer=layer)
         return np.divide(total, self.n_members, out=total)
