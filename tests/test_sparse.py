@@ -173,3 +173,16 @@ def test_wide_layers_and_full_matrices_go_dense() -> None:
     assert choose_path(n_cells=256, n_genes=13714, width=128, density=0.062) == "sparse"
     assert choose_path(n_cells=240, n_genes=13714, width=800, density=0.062) == "dense"
     assert choose_path(n_cells=256, n_genes=2000, width=128, density=0.5) == "dense"
+
+
+@pytest.mark.parametrize(("dtype", "told"), [(torch.float32, True), (torch.float64, False)])
+def test_an_almost_perfect_fit_is_told_to_go_dense(
+    dtype: torch.dtype, told: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    h = random(6, 3, dtype=dtype).detach()
+    v = random(9, 4, seed=1, dtype=dtype).detach()
+    dense = (h @ v[:, :-1].T + v[:, -1]).double().numpy()
+    squared_error(batch_of(dense, dtype), h, v)
+    assert any("thousandth" in str(w.message) for w in recwarn) == told
+    squared_error(batch_of(dense + 1, dtype), h, v)
+    assert len(recwarn) == told
