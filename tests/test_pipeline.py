@@ -171,6 +171,14 @@ def test_summary_names_no_folder(adata: ad.AnnData) -> None:
 
 BAD = {
     "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc'; found 'vae'": {"models": ("vae",)},
+    "likelihood of Linear VSC must be one of 'gaussian'; found 'squared_error'": {
+        "models": ("bvae", "lvsc"),
+        "preset": "paper",
+    },
+    "likelihood of Linear VSC must be one of 'gaussian'; found 'nb'": {
+        "models": ("lvsc",),
+        "likelihood": "nb",
+    },
     "preset must be one of 'paper', 'default'; found 'papr'": {"preset": "papr"},
     "seeds must be at least 1; found 0": {"seeds": 0},
     "latent must be at least 1; found 0": {"latent": 0},

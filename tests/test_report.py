@@ -334,6 +334,8 @@ def test_works_to_cite_are_those_of_what_was_run(page: Page) -> None:
     assert "version = {0.1.0}" in text
     alone = citations(make_summary(n_cells=20, types=("one", "two"), titles={"pca": "PCA"}))
     assert "higgins2017beta" not in alone
+    sparse = citations(make_summary(n_cells=20, types=("one", "two"), titles={"lvsc": "Linear"}))
+    assert "tonolini2020vsc" in sparse
     assert text.count("{") == text.count("}")
 
 

@@ -125,7 +125,8 @@ def _add_revisits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         ("view", _view, "open the report of a run in the browser"),
         ("figures", _figures, "write figures of a run for print: PNG of 300 dpi and SVG"),
     ):
-        parser = commands.add_parser(name, help=words, description=f"{words.capitalize()}.")
+        sentence = f"{words[0].upper()}{words[1:]}."
+        parser = commands.add_parser(name, help=words, description=sentence)
         parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder scarce run wrote")
         parser.set_defaults(command=command)
     parser.add_argument(
@@ -199,7 +200,11 @@ def _add_denoise(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     _add_data(parser)
     parser.add_argument(
-        "--out", type=Path, default=Path("denoised.h5ad"), metavar="FILE", help="%(default)s"
+        "--out",
+        type=Path,
+        default=Path("denoised.h5ad"),
+        metavar="FILE",
+        help="default: %(default)s",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
     parser.set_defaults(command=_denoise)
@@ -261,7 +266,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     _add_covariates(parser)
     parser.add_argument("--preset", help="default, or paper: the course report's models")
     parser.add_argument(
-        "--models", metavar="LIST", help="among dae,bvae,bvsc,vasc (default: dae,bvae,bvsc)"
+        "--models", metavar="LIST", help="among dae,bvae,bvsc,lvsc,vasc (default: dae,bvae,bvsc)"
     )
     parser.add_argument(
         "--genes", metavar="all|N", help="genes to model (default: 2000 most variable; paper: all)"

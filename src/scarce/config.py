@@ -6,7 +6,7 @@ from typing import TypeVar
 from scarce import check
 from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.presets import ALL_MODELS, MODELS, PRESETS, Settings
+from scarce.presets import ALL_MODELS, MODELS, PRESETS, TITLES, Settings, build
 from scarce.train import PATHS
 
 __all__ = ["RunConfig"]
@@ -30,7 +30,7 @@ class RunConfig:
     preset
         ``"default"`` or ``"paper"``.
     models
-        Among ``dae``, ``bvae``, ``bvsc`` and ``vasc``; PCA is always run beside them.
+        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc`` and ``vasc``; PCA is always run beside them.
     genes
         ``"all"``, or how many variable genes to model.
     latent, beta, alpha, epochs, batch_size, lr, scaled, path
@@ -93,6 +93,9 @@ class RunConfig:
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)
+        for model in self.models:
+            fit = build(model, settings, seed=self.seed)
+            check.one_of(f"likelihood of {TITLES[model]}", fit.network.likelihood, fit.likelihoods)
         return replace(
             self,
             genes=settings.genes or "all",

@@ -41,7 +41,7 @@ def tsne(adata: AnnData, model: str, *, color: str = "cell_type", ax: Axes | Non
     adata
         Cells of a run.
     model
-        ``pca``, ``dae``, ``bvae`` or ``bvsc``.
+        ``pca`` or a model of the run, such as ``bvae``.
     color
         Column of ``obs``, or a gene: groups in the report's colours and shapes, numbers and
         log-normalised expression from pale to dark.

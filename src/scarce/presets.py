@@ -44,7 +44,8 @@ class Settings:
     batch, covariates
         Columns of the cell table that the decoder is told of, see `DeepAutoencoder`.
     beta, alpha, warm_up, hard, slab, opening, relu_code
-        See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows.
+        See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows. `LinearVSC` has an
+        alpha, a slab and an opening of its own.
     network, training
         Shape and schedule.
     """
@@ -66,8 +67,8 @@ class Settings:
 
 
 PRESETS = {
-    # Equations, widths and training of the course report; see docs/models.md for the three
-    # places where its letter is unsound and what is done instead.
+    # Equations, widths and training of the course report; see docs/models.md for where
+    # its letter is unsound and what is done instead.
     "paper": Settings(
         genes=None,
         n_latent=6,

@@ -147,7 +147,7 @@ class ModelRun:
     """One fit of one model with one seed."""
 
     model: str
-    """Short name: ``pca``, ``dae``, ``bvae``, ``bvsc``, ``vasc``."""
+    """Short name: a key of `scarce.presets.TITLES`, such as ``pca`` or ``bvae``."""
     title: str
     """Name for people, such as ``"β-VAE"``."""
     seed: int

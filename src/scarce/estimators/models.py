@@ -134,8 +134,10 @@ class BetaVSC(Estimator):
     ----------
     n_latent
         Dimensions of the code.
-    beta, alpha, warm_up, free_bits, hard, sharpness, slab, opening, learn_alpha
+    beta, warm_up, free_bits, hard, sharpness, opening
         See `BetaVSCNet`.
+    alpha, slab, learn_alpha
+        See `SpikeAndSlabPrior`.
     batch, covariates, scaled, network, training, seed
         See `DeepAutoencoder`.
     """
@@ -208,10 +210,13 @@ class LinearVSC(Estimator):
     ----------
     n_latent
         How many programmes.
-    beta, alpha, slab, opening
+    beta, opening
         See `LinearVSCNet`.
+    alpha, slab
+        See `SpikeAndSlabPrior`.
     batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`; of the network the encoder's part.
+        See `DeepAutoencoder`; of the network the encoder's part, with the likelihood
+        ``"gaussian"``.
     """
 
     likelihoods = ("gaussian",)

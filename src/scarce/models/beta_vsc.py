@@ -1,7 +1,7 @@
 r"""Beta-VSC, variational sparse coding: each latent unit is off for most cells.
 
 Posterior :math:`q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0`, prior
-:math:`p(z_j) = \alpha N(0, 1) + (1 - \alpha)\delta_0`, and
+:math:`p(z_j) = \alpha_j N(m, t^2) + (1 - \alpha_j)\delta_0`, and
 
 .. math:: \mathcal L = -E_{q(z|x)} \log p(x|z) + \beta\,KL(q \,\|\, p).
 """
@@ -25,7 +25,7 @@ __all__ = ["BetaVSCNet"]
 
 
 class BetaVSCNet(Net):
-    r"""Variational sparse coding with a fixed spike-and-slab prior.
+    r"""Variational sparse coding with a spike-and-slab prior.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ _ZHENG = ("pbmc3k", "pbmc68k_reduced")
 _OF_MODEL = {
     "bvae": ("kingma2014vae", "higgins2017beta"),
     "bvsc": ("kingma2014vae", "higgins2017beta", "tonolini2020vsc"),
+    "lvsc": ("kingma2014vae", "tonolini2020vsc"),
     "vasc": ("kingma2014vae", "wang2018vasc"),
 }
 

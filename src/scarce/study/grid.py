@@ -57,8 +57,9 @@ class BenchmarkConfig:
     labels
         Column of the cell table or file by barcode: one for all data sets, or one for each.
     models
-        Among ``dae``, ``bvae``, ``bvsc``, ``vasc`` and, where scvi-tools is installed, ``scvi`` and
-        ``ldvae``. The baselines ``pca``, ``pca_scaled``, ``mean`` and ``random`` always run.
+        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc`` and, where scvi-tools is installed,
+        ``scvi`` and ``ldvae``. The baselines ``pca``, ``pca_scaled``, ``mean`` and ``random``
+        always run.
     presets
         Among ``default`` and ``paper``. Baselines run at the size of each preset; scvi-tools
         has its own settings and runs once, at the size of the first.

@@ -40,7 +40,7 @@ class TuneConfig:
     vary
         Option and its values, for each option to vary; all combinations are candidates.
     model
-        ``bvae`` or ``bvsc``, which have an ELBO.
+        ``bvae`` or ``bvsc``, which have an ELBO and take all that can be varied.
     preset
         What the other options are.
     seed, seeds
@@ -69,8 +69,7 @@ class TuneConfig:
 
     def check(self) -> None:
         """Raise `InputError` for the first option that is wrong."""
-        if self.model not in ("bvae", "bvsc"):
-            check.one_of("model to tune by its ELBO", self.model, ("bvae", "bvsc"))
+        check.one_of("model to tune by its ELBO", self.model, ("bvae", "bvsc"))
         if not self.vary:
             raise InputError("a search must vary an option; found none. Pass --vary latent=5,10.")
         for name, values in self.vary:
