@@ -57,19 +57,19 @@ class BenchmarkConfig:
     labels
         Column of the cell table or file by barcode: one for all data sets, or one for each.
     models
-        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc`` and, where scvi-tools is installed,
-        ``scvi`` and ``ldvae``. The baselines ``pca``, ``pca_scaled``, ``mean`` and ``random``
-        always run.
+        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc``, ``ensemble`` and, where scvi-tools
+        is installed, ``scvi`` and ``ldvae``. The baselines ``pca``, ``pca_scaled``, ``mean``
+        and ``random`` always run.
     presets
         Among ``default`` and ``paper``. Baselines run at the size of each preset; scvi-tools
-        has its own settings and runs once, at the size of the first.
+        and the ensemble have their own settings and run once, at the size of the first.
     seed, seeds
         First seed and how many.
     genes, latent, epochs, likelihood
         Instead of the presets' values.
     batch, covariates
         Columns of every data set's cell table, see `RunConfig`. Of the other methods only
-        those of scvi-tools are told of the batch, and none of the covariates.
+        those of scvi-tools and the ensemble are told of the batch, and none of the covariates.
     layer, data_dir
         See `scarce.data.load`.
     circular
