@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from scarce.sparse.batches import CSRBatch, Matrix
 
-__all__ = ["linear", "squared_error"]
+__all__ = ["linear", "squared_error", "squared_error_per_gene"]
 
 
 def linear(x: Matrix, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
@@ -128,6 +128,25 @@ class _SquaredError(torch.autograd.Function):
         vp, xa = v @ p, _transposed_product(ctx.x, a)
         d_weight = up * (_inner_rows(v, vp - 2 * xa) + ctx.x.gene_squares())
         return d_a, 2 * up * weight[:, None] * (vp - xa), None, d_weight.to(weight.dtype)
+
+
+def squared_error_per_gene(
+    x: CSRBatch, h: Float[Tensor, "cells width"], v: Float[Tensor, "genes columns"]
+) -> Float[Tensor, " genes"]:
+    r"""Return :math:`\sum_i ([h_i, 1] \cdot v_g - x_{ig})^2` for each gene; not differentiable.
+
+    Parameters
+    ----------
+    x, h, v
+        As in `squared_error`.
+
+    Returns
+    -------
+    Tensor of shape (G,), float64.
+    """
+    with torch.no_grad():
+        a, v = _with_ones(h), _without_base(v, x)
+        return _inner_rows(v, v @ (a.T @ a) - 2 * _transposed_product(x, a)) + x.gene_squares()
 
 
 def _product(x: CSRBatch, rows: Tensor) -> Tensor:

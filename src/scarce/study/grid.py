@@ -17,6 +17,10 @@ from scarce.study.labelled import Facts, Source, forget, load_labelled
 __all__ = ["BenchmarkConfig", "Task", "TrialConfig"]
 
 
+_ONCE = (ENSEMBLE, "lvsc", *PEERS)
+"""Models that are no part of the course report: with the first preset only."""
+
+
 @dataclass(frozen=True)
 class TrialConfig:
     """Everything that decides the numbers of one trial."""
@@ -195,7 +199,7 @@ class BenchmarkConfig:
             for preset in self.presets
             for settings in [self.run_config(preset).settings]
             for model in (*BASELINES, *own)
-            if model not in (ENSEMBLE, *PEERS) or preset == self.presets[0]
+            if model not in _ONCE or preset == self.presets[0]
         ]
 
 
