@@ -2,12 +2,13 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from scarce.errors import InputError
 
-__all__ = ["GeneSets", "read_gmt"]
+__all__ = ["read_gmt"]
 
-GeneSets = dict[str, tuple[str, ...]]
+GeneSets: TypeAlias = dict[str, tuple[str, ...]]
 """Name of a set to its genes."""
 
 
