@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,9 +18,8 @@ from scarce.cli import main
 QUICK = ["--epochs", "2", "--latent", "3", "--no-qc", "--models", "bvae", "--quiet"]
 
 
-@pytest.fixture
-def cells(tmp_path: Path) -> Path:
-    """A file of 60 cells of two types."""
+def write_cells(folder: Path) -> Path:
+    """Write a file of 60 cells of two types."""
     rng = np.random.default_rng(0)
     rates = np.where(np.arange(60)[:, None] % 2 == np.arange(40) % 2, 3.0, 0.3)
     obs = pd.DataFrame(
@@ -27,9 +27,29 @@ def cells(tmp_path: Path) -> Path:
     )
     obs["plate"], obs["age"] = np.arange(60) % 3, np.arange(60.0)
     x = sp.csr_matrix(rng.poisson(rates).astype(np.float32))
-    path = tmp_path / "cells.h5ad"
+    path = folder / "cells.h5ad"
     ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(40)])).write_h5ad(path)
     return path
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    return write_cells(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which tests read and copy but leave as it is."""
+    folder = Path(tmp_path_factory.mktemp("finished"))
+    assert run(write_cells(folder), "--labels", "kind", "--out", folder / "out", *QUICK) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out figures and page, most of the time of a small run, where no test looks at them."""
+    monkeypatch.setattr("scarce.export.all_figures", lambda summary: {})
+    monkeypatch.setattr("scarce.export.render", lambda summary, figures: "")
 
 
 def rewrite(path: Path, change: str) -> Path:
@@ -56,9 +76,9 @@ def run(*arguments: object) -> int:
     return main(["run", *map(str, arguments)])
 
 
-def test_run_writes_everything_and_its_config_reproduces_it(cells: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert run(cells, "--labels", "kind", "--out", first, *QUICK) == 0
+@pytest.mark.usefixtures("undrawn")
+def test_run_writes_everything_and_its_config_reproduces_it(finished: Path, tmp_path: Path) -> None:
+    first, second = finished, tmp_path / "second"
     assert {p.name for p in first.iterdir()} == {
         "cells.npz",
         "config.toml",
@@ -80,19 +100,19 @@ def test_run_writes_everything_and_its_config_reproduces_it(cells: Path, tmp_pat
     assert (first / "config.toml").read_text() == (second / "config.toml").read_text()
 
 
-def test_metrics_have_the_promised_columns(cells: Path, tmp_path: Path) -> None:
-    run(cells, "--labels", "kind", "--out", tmp_path / "out", *QUICK)
-    table = pd.read_csv(tmp_path / "out" / "metrics.csv")
+def test_metrics_have_the_promised_columns(finished: Path) -> None:
+    table = pd.read_csv(finished / "metrics.csv")
     assert ",".join(table.columns) == (
         "model,seed,space,n_clusters,nmi,ari,homogeneity,completeness,silhouette,"
         "label_source,train_seconds,epochs,n_parameters"
     )
     assert set(table["model"]) == {"pca", "bvae"}
     assert set(table["space"]) == {"latent", "tsne2d"}
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((finished / "summary.json").read_text())
     assert (summary["data"]["n_cells"], summary["data"]["n_genes"]) == (60, 40)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_programmes_are_written_and_names_stay_text(cells: Path, tmp_path: Path) -> None:
     adata = ad.read_h5ad(cells)
     adata.var_names = ["=cmd()", *adata.var_names[1:]]
@@ -117,17 +137,17 @@ def test_programmes_are_written_and_names_stay_text(cells: Path, tmp_path: Path)
 
 
 @pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
-def test_embeddings_open_in_scanpy(cells: Path, tmp_path: Path) -> None:
+def test_embeddings_open_in_scanpy(finished: Path) -> None:
     import matplotlib as mpl
     import scanpy as sc
 
     mpl.use("agg")
-    run(cells, "--labels", "kind", "--out", tmp_path / "out", *QUICK)
-    adata = ad.read_h5ad(tmp_path / "out" / "embeddings.h5ad")
+    adata = ad.read_h5ad(finished / "embeddings.h5ad")
     axes = sc.pl.embedding(adata, basis="X_tsne_bvae", color="cell_type", show=False)
     assert len(axes.collections) > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_flags_win_over_the_config_file(cells: Path, tmp_path: Path) -> None:
     config = tmp_path / "my.toml"
     config.write_text(f'data = "{cells}"\nlabels = "kind"\nepochs = 1\nlatent = 2\nqc = false\n')
@@ -136,6 +156,7 @@ def test_flags_win_over_the_config_file(cells: Path, tmp_path: Path) -> None:
     assert (written["epochs"], written["latent"], written["models"]) == (1, 3, ["dae"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_models_are_told_of_the_batch_and_of_numbers(cells: Path, tmp_path: Path) -> None:
     flags = ("--batch", "plate", "--covariates", "age, percent_mito_")
     adata = ad.read_h5ad(cells)
@@ -214,18 +235,20 @@ def test_repeated_cell_names_are_refused_with_labels_by_name(
     assert "cell names must be unique" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_existing_output_needs_force_and_is_replaced_whole(
-    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cells: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     arguments = (cells, "--labels", "kind", "--out", out, *QUICK)
-    assert run(*arguments) == 0
+    shutil.copytree(finished, out)
     (out / "mine.txt").write_text("old")
     assert run(*arguments) == 2
     assert "--force" in capsys.readouterr().err
     assert (out / "mine.txt").exists()
     assert run(*arguments, "--force") == 0
     assert not (out / "mine.txt").exists()
+    assert (out / "summary.json").is_file()
 
 
 def test_info_says_what_a_run_would_do_and_writes_nothing(
@@ -242,6 +265,7 @@ def annotate(*arguments: object) -> int:
     return main(["annotate", *map(str, arguments)])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_annotate_names_clusters_by_the_markers_it_is_given(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,6 +360,7 @@ def test_benchmark_writes_its_tables_and_the_same_command_goes_on(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_tune_writes_a_config_that_runs(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from summaries import make_summary
 
 @pytest.fixture(scope="module")
 def summary() -> RunSummary:
-    return make_summary(n_cells=60, types=("one", "two"), titles={"pca": "PCA", "bvsc": "β-VSC"})
+    return make_summary(n_cells=60, types=("one", "two"), titles={"bvsc": "β-VSC"})
 
 
 @pytest.fixture(scope="module")
