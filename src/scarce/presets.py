@@ -43,7 +43,7 @@ class Settings:
         Dimensions of the code.
     batch, covariates
         Columns of the cell table that the decoder is told of, see `DeepAutoencoder`.
-    beta, alpha, warm_up, hard, slab, opening, relu_code
+    beta, alpha, warm_up, hard, relu_code
         See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows. `LinearVSC` has an
         alpha, a slab and an opening of its own.
     network, training
@@ -58,8 +58,6 @@ class Settings:
     alpha: float = 0.5
     warm_up: float = 0.3
     hard: bool = True
-    slab: tuple[float, float] = (1.0, 0.5)
-    opening: tuple[float, float] = (0.05, 0.3)
     relu_code: bool = False
     scaled: bool = False
     network: Network = field(default_factory=Network)
@@ -75,8 +73,6 @@ PRESETS = {
         beta=2.0,
         warm_up=0.0,
         hard=False,
-        slab=(0.0, 1.0),
-        opening=(0.0, 0.0),
         relu_code=True,
         network=Network(
             n_hidden=(128, 32, 16),
@@ -123,7 +119,5 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         alpha=settings.alpha,
         warm_up=settings.warm_up,
         hard=settings.hard,
-        slab=settings.slab,
-        opening=settings.opening,
         **shared,
     )
