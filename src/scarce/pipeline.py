@@ -82,71 +82,39 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     """
     config = config.resolve()
     sets = None if config.gmt is None else read_gmt(config.gmt)
-    source = dict(adata.uns["scarce"]["source"])
-    shape_read = adata.shape
-    adata, removed = _filter(adata, config, source)
-    labels, label_source, from_pca = _given_labels(adata, config)
-    preprocess.normalise(adata)
-    _check_covariates(adata, config)
-    note = preprocess.variable_genes(adata, config.settings.genes)
-    made = None
+    kept, removed, source, labels = _prepare(adata, config)
+    note = preprocess.variable_genes(kept, config.settings.genes)
     if labels is None:
-        made = annotate(adata, seed=config.seed)
-        adata.obs["reference_cluster"] = pd.Categorical(made.clusters.astype(str))
-        labels, note = made.cell_types, note or made.note
+        labels = _made_labels(kept, config.seed)
+        note = note or labels.note
     source["notes"] = [*source["notes"], *filter(None, [note])]
-    counts = _type_counts(labels, made=made is not None)
-    adata.obs["cell_type"] = pd.Categorical(labels, categories=list(counts.index))
+    counts = _type_counts(labels)
+    kept.obs["cell_type"] = pd.Categorical(labels.types, categories=list(counts.index))
 
-    cells = adata[:, adata.var["highly_variable"].to_numpy()].copy()
+    cells = kept[:, kept.var["highly_variable"].to_numpy()].copy()
     if sets is not None:
         require_common(list(cells.var_names), sets)
-    groups = labels.to_numpy(dtype=str)
-    fits: dict[str, list[_Fit]] = {}
-    runs: list[ModelRun] = []
-    scores: list[Score] = []
-    first: dict[str, Trial] = {}
-    for seed in range(config.seed, config.seed + config.seeds):
-        for model in ("pca", *config.models):
-            done = trial(
-                cells,
-                groups,
-                model=model,
-                settings=config.settings,
-                seed=seed,
-                progress=progress,
-            )
-            runs.append(done.run)
-            scores.extend(done.scores)
-            first.setdefault(model, done)
-            if done.estimator is not None and config.seeds > 1:
-                fits.setdefault(model, []).append(_fit(done.estimator, cells))
-    models = {model: done.estimator for model, done in first.items() if done.estimator}
-    found, codes, enrichment = _interpret(adata, cells, models, fits, sets)
-    markers = marker_genes(adata, groups, seed=config.seed)
+    groups = labels.types.to_numpy(dtype=str)
+    trials = _try_all(cells, groups, config, progress)
+    models = {model: done.estimator for model, done in trials.first.items() if done.estimator}
+    found, codes, enrichment = _interpret(kept, cells, models, trials.fits, sets)
+    markers = marker_genes(kept, groups, seed=config.seed)
     summary = RunSummary(
         config=_public(config),
-        data=_describe(source, shape_read, adata, cells),
+        data=_describe(source, adata.shape, kept, cells),
         removed=tuple(removed),
-        labels=LabelSummary(
-            source=label_source,
-            from_pca=from_pca,
-            counts={str(k): int(v) for k, v in counts.items()},
-            naming=made.naming if made else (),
-            stability=made.stability if made else (),
-            recommended=made.recommended if made else None,
-        ),
-        runs=tuple(runs),
-        scores=tuple(scores),
-        cells=_annotate(adata, cells, first, markers, progress),
+        labels=_describe_labels(labels, counts),
+        runs=tuple(trials.runs),
+        scores=tuple(trials.scores),
+        cells=_annotate(kept, cells, trials.first, markers, progress),
         environment=environment(),
-        warnings=tuple(_warnings(config, shape_read[0], adata.n_obs, from_pca, runs)),
+        warnings=tuple(_warnings(config, adata.n_obs, kept.n_obs, labels, trials.runs)),
         markers=markers,
-        dots=dots(adata, groups, markers),
+        dots=dots(kept, groups, markers),
         programmes=found,
         codes=codes,
     )
-    return Result(adata, summary, models, enrichment)
+    return Result(kept, summary, models, enrichment)
 
 
 def reference(
@@ -176,10 +144,49 @@ def reference(
     return kept, annotate(kept, markers=markers, resolution=resolution, seed=config.seed)
 
 
-def _check_covariates(adata: AnnData, config: RunConfig) -> None:
-    """Raise before anything is trained; the columns named here hold labels later on."""
-    labels = (config.labels, "cell_type", "reference_cluster")
-    check_covariates(adata.obs, config.batch, config.covariates, not_among=labels)
+class _Labels(NamedTuple):
+    """The reference type of every cell."""
+
+    types: pd.Series
+    source: str
+    """One phrase."""
+    made: Annotation | None = None
+    """The clusters they name; None for labels the user gave."""
+
+    @property
+    def note(self) -> str | None:
+        return self.made.note if self.made else None
+
+
+class _Prepared(NamedTuple):
+    """Cells that were kept, and what is known of them before anything is trained."""
+
+    kept: AnnData
+    """Log-normalised."""
+    removed: list[Removed]
+    source: dict[str, Any]
+    """Name, format, digest and notes, see `scarce.data.source`."""
+    labels: _Labels | None
+    """None where they must be made."""
+
+
+def _prepare(adata: AnnData, config: RunConfig) -> _Prepared:
+    """Check all that can be wrong with the data, as early as it shows, and normalise."""
+    source = dict(adata.uns["scarce"]["source"])
+    kept, removed = _filter(adata, config, source)
+    labels = _given_labels(kept, config)
+    preprocess.normalise(kept)
+    # The columns named here hold labels later on.
+    taken = (config.labels, "cell_type", "reference_cluster")
+    check_covariates(kept.obs, config.batch, config.covariates, not_among=taken)
+    return _Prepared(kept, removed, source, labels)
+
+
+def _made_labels(adata: AnnData, seed: int) -> _Labels:
+    """Cluster the cells, keep the clusters with them, and name them."""
+    made = annotate(adata, seed=seed)
+    adata.obs["reference_cluster"] = pd.Categorical(made.clusters.astype(str))
+    return _Labels(made.cell_types, _MADE_FROM_PCA, made)
 
 
 class _Fit(NamedTuple):
@@ -192,6 +199,35 @@ class _Fit(NamedTuple):
 def _fit(estimator: Estimator, cells: AnnData) -> _Fit:
     used = use(estimator, cells)
     return _Fit(used.z, ablate(estimator, used)[0])
+
+
+class _Trials(NamedTuple):
+    """Every model with every seed; whole fits of the first seed only, to bound the memory."""
+
+    runs: list[ModelRun]
+    scores: list[Score]
+    first: dict[str, Trial]
+    """Model to its trial with the first seed."""
+    fits: dict[str, list[_Fit]]
+    """Model to one entry per seed, where there are several."""
+
+
+def _try_all(
+    cells: AnnData, groups: NDArray[np.str_], config: RunConfig, progress: Progress
+) -> _Trials:
+    """Try PCA and the models with every seed."""
+    trials = _Trials([], [], {}, {})
+    for seed in range(config.seed, config.seed + config.seeds):
+        for model in ("pca", *config.models):
+            done = trial(
+                cells, groups, model=model, settings=config.settings, seed=seed, progress=progress
+            )
+            trials.runs.append(done.run)
+            trials.scores.extend(done.scores)
+            trials.first.setdefault(model, done)
+            if done.estimator is not None and config.seeds > 1:
+                trials.fits.setdefault(model, []).append(_fit(done.estimator, cells))
+    return trials
 
 
 def _interpret(
@@ -219,18 +255,18 @@ def _interpret(
     return tuple(told), tuple(codes), pd.concat(tests, ignore_index=True) if tests else None
 
 
-def _type_counts(labels: pd.Series, *, made: bool) -> pd.Series:
+def _type_counts(labels: _Labels) -> pd.Series:
     """Count the cells of each type, largest first, or say why these labels cannot be scored."""
-    counts = labels.value_counts()
-    if made and len(counts) < 2:
+    n_cells, counts = len(labels.types), labels.types.value_counts()
+    if labels.made and len(counts) < 2:
         raise InputError(
-            f"cells without labels must fall into at least two groups; found one of {len(labels)} "
+            f"cells without labels must fall into at least two groups; found one of {n_cells} "
             "cells. Pass --labels."
         )
-    if not 2 <= len(counts) < len(labels):
+    if not 2 <= len(counts) < n_cells:
         raise InputError(
             f"labels must name at least two types and fewer types than cells; found {len(counts)} "
-            f"for {len(labels)} cells, the first {counts.index[0]!r}. Pass another column or file."
+            f"for {n_cells} cells, the first {counts.index[0]!r}. Pass another column or file."
         )
     return counts
 
@@ -249,6 +285,18 @@ def _describe(
         n_genes_modelled=cells.n_vars,
         density=cells.X.nnz / (cells.n_obs * cells.n_vars),
         notes=tuple(source["notes"]),
+    )
+
+
+def _describe_labels(labels: _Labels, counts: pd.Series) -> LabelSummary:
+    made = labels.made
+    return LabelSummary(
+        source=labels.source,
+        from_pca=made is not None,
+        counts={str(k): int(v) for k, v in counts.items()},
+        naming=made.naming if made else (),
+        stability=made.stability if made else (),
+        recommended=made.recommended if made else None,
     )
 
 
@@ -308,11 +356,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
     config = config.resolve()
     if config.gmt is not None:
         read_gmt(config.gmt)
-    source = dict(adata.uns["scarce"]["source"])
-    kept, removed = _filter(adata, config, source)
-    _, label_source, _ = _given_labels(kept, config)
-    preprocess.normalise(kept)
-    _check_covariates(kept, config)
+    kept, removed, source, labels = _prepare(adata, config)
     genes = config.settings.genes
     n_modelled = kept.n_vars if genes is None else min(genes, kept.n_vars)
     training = config.settings.training
@@ -323,7 +367,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
         f"cell table: {', '.join(map(str, adata.obs)) or 'no columns'}",
         *(f"would remove: {r.n_cells or r.n_genes:,} {r.rule}" for r in removed),
         f"would keep: {_shape(kept)}; model {n_modelled:,} genes",
-        f"labels: {label_source}",
+        f"labels: {labels.source if labels else _MADE_FROM_PCA}",
         f"would train: {', '.join(TITLES[m] for m in config.models)} beside PCA",
         f"preset: {config.preset}, {config.latent} latents, {config.seeds} seed(s)",
         f"likelihood: {config.likelihood}",
@@ -350,17 +394,17 @@ def _filter(
     return preprocess.quality_control(adata, thresholds)
 
 
-def _given_labels(adata: AnnData, config: RunConfig) -> tuple[pd.Series | None, str, bool]:
-    """Labels the user gave, the phrase that names their source, and whether PCA made them."""
+def _given_labels(adata: AnnData, config: RunConfig) -> _Labels | None:
+    """Labels the user gave, if any."""
     if config.labels is None:
-        return None, _MADE_FROM_PCA, True
+        return None
     if Path(config.labels).is_file():
-        labels, column = read_labels(config.labels, adata.obs_names)
-        return labels, f"column {column!r} of {Path(config.labels).name}", False
+        types, column = read_labels(config.labels, adata.obs_names)
+        return _Labels(types, f"column {column!r} of {Path(config.labels).name}")
     if config.labels in adata.obs:
-        column = config.labels
-        labels = check.labels(adata.obs[column], adata.obs_names, source=f"column {column!r}")
-        return labels, f"column {column!r} of the cell table", False
+        source = f"column {config.labels!r}"
+        types = check.labels(adata.obs[config.labels], adata.obs_names, source=source)
+        return _Labels(types, f"{source} of the cell table")
     raise InputError(
         f"--labels must be a file or a column of the cell table; found neither for "
         f"{config.labels!r}. Columns: {', '.join(map(repr, adata.obs)) or 'none'}."
@@ -377,9 +421,9 @@ def _public(config: RunConfig) -> dict[str, object]:
 
 
 def _warnings(
-    config: RunConfig, n_read: int, n_kept: int, from_pca: bool, runs: Iterable[ModelRun]
+    config: RunConfig, n_read: int, n_kept: int, labels: _Labels, runs: Iterable[ModelRun]
 ) -> Iterable[str]:
-    if from_pca:
+    if labels.made:
         yield "The labels were derived from PCA, so every score favours PCA."
     else:
         yield "If the labels were found by clustering principal components, scores favour PCA."
