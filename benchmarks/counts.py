@@ -13,23 +13,18 @@ import argparse
 import multiprocessing as mp
 import statistics
 import tempfile
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
-from benchmarks.reference import step
+from benchmarks.in_turn import WIDTH, Step, against_scvi, our_step, seconds
 from scarce.data import load
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.parts import Body, Network
-from scarce.numerics import tuned
 from scarce.preprocess import Thresholds, normalise, quality_control, variable_genes
-from scarce.sparse.batches import Batches
 
-BATCH, WIDTH, LATENT, RATE = 128, 128, 10, 1e-3
+BATCH, LATENT, RATE = 128, 10, 1e-3
 SKIPPED = 5
 """First steps, in which memory is claimed and code compiled."""
 
@@ -57,75 +52,25 @@ def main() -> None:
 def _row(path: Path, pairs: int) -> str:
     x = load_npz(path)
     n_steps = -(-x.shape[0] // BATCH)
-    ours = {name: _our_step(x, name) for name in ("poisson", "nb", "zinb")}
+    ours = {name: _ours(x, name) for name in ("poisson", "nb", "zinb")}
     times: dict[str, list[float]] = {name: [] for name in ours}
     for _ in range(SKIPPED + pairs // 2):
         for name, take in ours.items():
-            times[name].append(_seconds(take))
-    against = _against_scvi(ours["zinb"], x, pairs)
-    seconds = {name: n_steps * statistics.median(t[SKIPPED:]) for name, t in times.items()}
-    seconds["zinb"], scvi = (n_steps * statistics.median(t) for t in zip(*against, strict=True))
+            times[name].append(seconds(take))
+    against = against_scvi(ours["zinb"], x, BATCH, pairs, skipped=SKIPPED)
+    epochs = {name: n_steps * statistics.median(t[SKIPPED:]) for name, t in times.items()}
+    epochs["zinb"], scvi = (n_steps * statistics.median(t) for t in zip(*against, strict=True))
     ratio = statistics.median(theirs / mine for mine, theirs in against)
-    cells = " | ".join(f"{s:.3f} s" for s in (*seconds.values(), scvi))
+    cells = " | ".join(f"{s:.3f} s" for s in (*epochs.values(), scvi))
     return f"| {x.shape[1]:,} | {cells} | {ratio:.2f} | {torch.get_num_threads()} |"
 
 
-def _our_step(x: csr_matrix, likelihood: str) -> Callable[[], object]:
+def _ours(x: csr_matrix, likelihood: str) -> Step:
     torch.manual_seed(0)
     network = Network(n_hidden=(WIDTH,), input_dropout=0.1, likelihood=likelihood)
     module = BetaVAENet(Body(x.shape[1], LATENT, network), LATENT, beta=1.0, warm_up=0.0)
     optimiser = torch.optim.Adam(module.parameters(), lr=RATE, fused=True)
-    generator = torch.Generator().manual_seed(0)
-    batches = Batches(x, batch_size=BATCH).shuffled(generator)
-    flops = 6.0 * BATCH * x.shape[1] * WIDTH
-
-    def take() -> object:
-        with tuned(flops):
-            return step(module.train(), optimiser, next(batches), generator)
-
-    return take
-
-
-def _against_scvi(
-    ours: Callable[[], object], counts: csr_matrix, pairs: int
-) -> list[tuple[float, float]]:
-    """Let SCVI train, and take a step of ours after each of its steps."""
-    import anndata
-    import lightning.pytorch as lightning
-    import scvi
-
-    class InTurn(lightning.Callback):
-        def __init__(self) -> None:
-            self.times: list[tuple[float, float]] = []
-            self.resumed = time.perf_counter()
-
-        def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-            theirs = time.perf_counter() - self.resumed
-            self.times.append((_seconds(ours), theirs))
-            trainer.should_stop = len(self.times) >= pairs + SKIPPED
-            self.resumed = time.perf_counter()
-
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = 50
-    adata = anndata.AnnData(counts)
-    scvi.model.SCVI.setup_anndata(adata)
-    in_turn = InTurn()
-    scvi.model.SCVI(adata).train(
-        max_epochs=2 + (pairs + SKIPPED) * BATCH // counts.shape[0],
-        max_steps=pairs + SKIPPED,
-        batch_size=BATCH,
-        train_size=1.0,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        callbacks=[in_turn],
-    )
-    return in_turn.times[SKIPPED:]
-
-
-def _seconds(take: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    take()
-    return time.perf_counter() - start
+    return our_step(module, optimiser, x, BATCH)
 
 
 if __name__ == "__main__":

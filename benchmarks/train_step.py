@@ -22,9 +22,7 @@ import resource
 import statistics
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -32,20 +30,18 @@ import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
+from benchmarks.in_turn import WIDTH, Step, against_scvi, our_step, seconds
 from benchmarks.reference import DenseCells, adam, paper_model, plain, step
 from scarce import check
 from scarce.data import load
 from scarce.data.simulate import simulate
 from scarce.numerics import tuned
 from scarce.preprocess import Thresholds, normalise, quality_control
-from scarce.sparse.batches import Batches
 
 BATCHES = (256, 1024, 4096)
 RIVALS = ("dense", "dense_onednn", "scvi")
-WIDTH = 128
-"""Of the layers next to the genes."""
-
-Step = Callable[[], object]
+SKIPPED = 3
+"""First pairs, which are not timed."""
 
 
 def main() -> None:
@@ -107,12 +103,13 @@ def _apart(data: str, path: Path, batch: int, rival: str, pairs: int) -> dict[st
 def _row(data: str, path: Path, batch: int, rival: str, pairs: int) -> dict[str, object]:
     """Measure one row; runs in a process of its own."""
     x = load_npz(path / "x.npz")
-    ours = _our_step(x, batch, "bvae" if rival == "scvi" else "dae")
+    module = paper_model("bvae" if rival == "scvi" else "dae", x.shape[1])
+    ours = our_step(module, adam(module), x, batch)
     for _ in range(5):
         ours()
     peak = _peak_mb()
     if rival == "scvi":
-        times = _against_scvi(ours, load_npz(path / "counts.npz"), batch, pairs)
+        times = against_scvi(ours, load_npz(path / "counts.npz"), batch, pairs, skipped=SKIPPED)
     else:
         times = _in_turn(ours, _dense_step(x, batch, onednn=rival == "dense_onednn"), pairs)
     ours_ms, rival_ms = (1e3 * statistics.median(t) for t in zip(*times, strict=True))
@@ -133,20 +130,6 @@ def _row(data: str, path: Path, batch: int, rival: str, pairs: int) -> dict[str,
     }
 
 
-def _our_step(x: csr_matrix, batch: int, model: str) -> Step:
-    """One step of our loop, with its settings of torch put back after every step."""
-    module = paper_model(model, x.shape[1])
-    optimiser, generator = adam(module), torch.Generator().manual_seed(0)
-    batches = Batches(x, batch_size=batch).shuffled(generator)
-    flops = 6.0 * batch * x.shape[1] * WIDTH
-
-    def take() -> object:
-        with tuned(flops):
-            return step(module, optimiser, next(batches), generator)
-
-    return take
-
-
 def _dense_step(x: csr_matrix, batch: int, *, onednn: bool) -> Step:
     module = plain(paper_model("dae", x.shape[1]))
     optimiser, generator = adam(module), torch.Generator().manual_seed(0)
@@ -165,52 +148,9 @@ def _dense_step(x: csr_matrix, batch: int, *, onednn: bool) -> Step:
 
 
 def _in_turn(ours: Step, rival: Step, pairs: int) -> list[tuple[float, float]]:
-    for _ in range(3):
+    for _ in range(SKIPPED):
         rival(), ours()
-    return [(_seconds(ours), _seconds(rival)) for _ in range(pairs)]
-
-
-def _seconds(take: Step) -> float:
-    start = time.perf_counter()
-    take()
-    return time.perf_counter() - start
-
-
-def _against_scvi(
-    ours: Step, counts: csr_matrix, batch: int, pairs: int
-) -> list[tuple[float, float]]:
-    """Let scvi-tools train, and take a step of ours after each of its steps."""
-    import anndata
-    import lightning.pytorch as lightning
-    import scvi
-
-    class InTurn(lightning.Callback):
-        def __init__(self) -> None:
-            self.times: list[tuple[float, float]] = []
-            self.resumed = time.perf_counter()
-
-        def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-            theirs = time.perf_counter() - self.resumed
-            self.times.append((_seconds(ours), theirs))
-            trainer.should_stop = len(self.times) >= pairs + 3
-            self.resumed = time.perf_counter()
-
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = 50
-    adata = anndata.AnnData(counts)
-    scvi.model.SCVI.setup_anndata(adata)
-    in_turn = InTurn()
-    epochs = 2 + (pairs + 3) * batch // counts.shape[0]
-    scvi.model.SCVI(adata).train(
-        max_epochs=epochs,
-        max_steps=pairs + 3,
-        batch_size=batch,
-        train_size=1.0,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        callbacks=[in_turn],
-    )
-    return in_turn.times[3:]
+    return [(seconds(ours), seconds(rival)) for _ in range(pairs)]
 
 
 def _bound_ms(x: csr_matrix, batch: int) -> float:
@@ -222,8 +162,8 @@ def _bound_ms(x: csr_matrix, batch: int) -> float:
     adam_bytes = 7 * 4 * n_genes * (2 * WIDTH + 1)
     with tuned(1e12):
         a, b = torch.rand(2048, 2048), torch.empty(2**26)
-        flops = 2 * 2048.0**3 / min(_seconds(lambda: a @ a) for _ in range(5))
-        bandwidth = 2 * 4 * len(b) / min(_seconds(b.clone) for _ in range(5))
+        flops = 2 * 2048.0**3 / min(seconds(lambda: a @ a) for _ in range(5))
+        bandwidth = 2 * 4 * len(b) / min(seconds(b.clone) for _ in range(5))
     return 1e3 * ((products + sparse) / flops + adam_bytes / bandwidth)
 
 
