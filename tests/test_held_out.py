@@ -10,12 +10,15 @@ from scipy.sparse import csr_matrix
 from scipy.special import logsumexp
 from scipy.stats import bernoulli, multivariate_normal, norm
 
+from scarce.errors import InputError
+from scarce.generate import draw_codes
 from scarce.held_out import bounds, explained_variance
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
+from scarce.models.vasc import VASCNet
 from scarce.sparse.batches import Batch
 
 GENES, LATENT, ALPHA, VARIANCE = 5, 2, 0.3, 0.25
@@ -103,9 +106,13 @@ def test_more_samples_only_tighten_the_bound() -> None:
     assert bounds(net, x) == bounds(net, x)
 
 
-def test_an_autoencoder_has_no_bound() -> None:
+def test_without_a_distribution_over_codes_or_a_density_of_cells_there_is_no_bound() -> None:
     torch.manual_seed(0)
-    assert bounds(AutoencoderNet(Body(GENES, LATENT, NARROW), LATENT), csr_matrix(CELLS)) == {}
+    body = Body(GENES, LATENT, NARROW)
+    for net in (AutoencoderNet(body, LATENT), VASCNet(body, LATENT, l1=0.0)):
+        assert bounds(net, csr_matrix(CELLS)) == {}
+        with pytest.raises(InputError, match="must be drawn from a prior"):
+            draw_codes(net, 3, LATENT, seed=0)
 
 
 def test_explained_variance_is_zero_for_means_and_one_for_the_data() -> None:

@@ -10,6 +10,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
@@ -221,6 +222,17 @@ def test_vsc_code_is_the_gated_mean() -> None:
     x, _ = both_paths(cells())
     mu = net.posterior(net.body.features(x)).mu
     torch.testing.assert_close(net.encode(x), net.inclusion(x) * mu)
+
+
+def test_units_without_gates_are_always_on() -> None:
+    x, _ = both_paths(cells())
+    assert (build("bvae").inclusion(x) == 1).all()
+
+
+def test_a_code_that_is_a_point_has_no_price() -> None:
+    x, _ = both_paths(cells())
+    with pytest.raises(InputError, match=r"must have a distribution .* found a point in a Auto"):
+        build("dae").unit_kl(x)
 
 
 def test_free_bits_are_the_price_below_which_a_unit_pays_no_less() -> None:

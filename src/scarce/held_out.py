@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from scarce.models.parts import Net, Variational
+from scarce.models.parts import Net
 from scarce.sparse.batches import Batch
 
 __all__ = ["bounds", "explained_variance"]
@@ -51,7 +51,8 @@ def bounds(
 
     Returns
     -------
-    ``elbo`` and ``iwae``; empty for a network without a distribution over codes.
+    ``elbo`` and ``iwae``; empty for a network without a distribution over codes or a density
+    of cells.
 
     Notes
     -----
@@ -63,7 +64,7 @@ def bounds(
     ----------
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, eq. 8.
     """
-    if not isinstance(module, Variational):
+    if not module.bounded:
         return {}
     known = np.empty((x.shape[0], 0), np.float32) if covariates is None else covariates
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +114,7 @@ def _blocks(x: csr_matrix, n_copies: int) -> Iterator[slice]:
 
 
 def _log_weights(
-    module: Variational, x: Tensor, known: Tensor, n_samples: int, generator: torch.Generator
+    module: Net, x: Tensor, known: Tensor, n_samples: int, generator: torch.Generator
 ) -> Tensor:
     """Return log w, shape (n_samples, n_cells)."""
     z, log_ratio = module.importance_samples(Batch(x, known), n_samples, generator)

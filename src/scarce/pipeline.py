@@ -25,7 +25,6 @@ from scarce.estimators import Estimator, Gated
 from scarce.meaning import account, programmes, stability, store
 from scarce.meaning.effects import ablate, use
 from scarce.meaning.enrichment import require_common
-from scarce.models.parts import Variational
 from scarce.presets import TITLES
 from scarce.sampling import keep_shares
 from scarce.summary import (
@@ -317,7 +316,7 @@ def _annotate(
         adata.obsm[f"X_{model}"] = done.spaces["latent"]
         adata.obsm[f"X_tsne_{model}"] = done.spaces["tsne2d"]
         adata.obsm[f"X_tsne3d_{model}"] = tsne3d[model]
-        if done.estimator is not None and isinstance(done.estimator.module_, Variational):
+        if done.estimator is not None and done.estimator.module_.bounded:
             adata.obsm[f"X_{model}_sd"] = done.estimator.uncertainty(cells)
         if isinstance(done.estimator, Gated):
             inclusion[model] = done.estimator.inclusion_probabilities(cells)

@@ -23,7 +23,7 @@ from scarce.estimators import saved
 from scarce.estimators.cells import Cells, matrix, select_genes, table
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.models.parts import Body, Net, Network, Priced
+from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
@@ -425,7 +425,7 @@ class Estimator(ABC):
         with torch.no_grad():
             for batch in cells.ordered():
                 codes.append(module.encode(batch))
-                if isinstance(module, Priced):
+                if module.posterior is not None:
                     prices.append(module.unit_kl(batch).double().sum(0))
         self.active_units_ = metrics.are_active(torch.cat(codes).numpy())
         self.kl_units_ = torch.stack(prices).sum(0).numpy() / cells.n_cells if prices else None

@@ -27,6 +27,9 @@ class Likelihood(nn.Module, ABC):
     counts: ClassVar[bool] = False
     """Whether x holds raw counts; otherwise log-normalised expression."""
 
+    is_density: ClassVar[bool] = True
+    """Whether `log_prob` is that of a distribution, so that p(x) can be bounded by it."""
+
     def __init__(self, n_genes: int, n_hidden: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_genes, n_hidden + 1).uniform_(-1, 1))

@@ -30,16 +30,16 @@ class AutoencoderNet(Net):
     def __init__(self, body: Body, n_latent: int, *, relu_code: bool = False) -> None:
         super().__init__(body)
         self.head = nn.Linear(body.n_features, n_latent)
-        self.code = nn.ReLU() if relu_code else nn.Identity()
+        self.activation = nn.ReLU() if relu_code else nn.Identity()
         if relu_code:
             nn.init.constant_(self.head.bias, _ALIVE)
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code."""
-        return self.code(self.head(self.body.features(batch)))  # type: ignore[no-any-return]
+        return self.activation(self.head(self.body.features(batch)))  # type: ignore[no-any-return]
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the reconstruction loss per cell; no schedule depends on `progress`."""
         features, reconstruction = self.body.read(batch, generator)
-        total = reconstruction(self.code(self.head(features)))
+        total = reconstruction(self.activation(self.head(features)))
         return Loss(total, {"reconstruction": total})

@@ -5,8 +5,6 @@ r"""Beta-VAE: a Gaussian posterior over the code, held near a standard normal pr
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from scarce.models.parts import Body, Loss, Net, ramp
 from scarce.models.posteriors import (
@@ -48,18 +46,15 @@ class BetaVAENet(Net):
     ICLR 2017.
     """
 
+    posterior: GaussianHead
+
     def __init__(
         self, body: Body, n_latent: int, *, beta: float, warm_up: float, free_bits: float = 0.0
     ) -> None:
-        super().__init__(body)
+        super().__init__(body, GaussianHead(body.n_features, n_latent))
         self.beta = beta
         self.warm_up = warm_up
         self.free_bits = free_bits
-        self.posterior = GaussianHead(body.n_features, n_latent)
-
-    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return the posterior mean."""
-        return self.posterior(self.body.features(batch)).mu  # type: ignore[no-any-return]
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
@@ -71,15 +66,3 @@ class BetaVAENet(Net):
             "kl": weight * freed(gaussian_kl(q.mu, q.log_var), self.free_bits),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
-
-    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
-        q: GaussianPosterior = self.posterior(self.body.features(batch))
-        return gaussian_kl(q.mu, q.log_var)
-
-    def importance_samples(
-        self, batch: Batch, n_samples: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
-        """Draw codes from q(z|x); return them and log p(z) - log q(z|x)."""
-        q = self.posterior(self.body.features(batch))
-        return q.importance_samples(n_samples, generator)  # type: ignore[no-any-return]

@@ -7,7 +7,6 @@ Posterior :math:`q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0`, 
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scarce.models.parts import Body, Loss, Net, ramp
@@ -60,6 +59,9 @@ class BetaVSCNet(Net):
     the prior without pseudo-inputs).
     """
 
+    posterior: SpikeAndSlabHead
+    prior: SpikeAndSlabPrior
+
     def __init__(
         self,
         body: Body,
@@ -72,7 +74,8 @@ class BetaVSCNet(Net):
         sharpness: tuple[float, float],
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(body)
+        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
+        super().__init__(body, head, prior)
         self.beta = beta
         self.warm_up = warm_up
         self.free_bits = free_bits
@@ -80,16 +83,6 @@ class BetaVSCNet(Net):
         self.sharpness = sharpness
         self.opening = opening
         self.settled = opening[1]
-        self.posterior = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
-        self.prior = prior
-
-    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        r"""Return the posterior mean, :math:`\gamma\mu`."""
-        return self._read(batch).mean
-
-    def inclusion(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        r"""Return the inclusion probabilities :math:`\gamma`."""
-        return self._read(batch).gamma
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
@@ -102,19 +95,6 @@ class BetaVSCNet(Net):
             "kl": weight * freed(self.prior.unit_kl(q), self.free_bits),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
-
-    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
-        return self.prior.unit_kl(self._read(batch))
-
-    def importance_samples(
-        self, batch: Batch, n_samples: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
-        """Draw codes with hard gates from q(z|x); return them and log p(z) - log q(z|x)."""
-        return self.prior.importance_samples(self._read(batch), n_samples, generator)
-
-    def _read(self, batch: Batch) -> SpikeAndSlabPosterior:
-        return self.posterior(self.body.features(batch))  # type: ignore[no-any-return]
 
     def _gate(self, logit: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         first, last = self.sharpness

@@ -60,29 +60,23 @@ class LinearVSCNet(Net):
     a linear decoder is derived above; the slab away from zero is ours.
     """
 
+    posterior: SpikeAndSlabHead
+    prior: SpikeAndSlabPrior
+
     def __init__(
         self, body: Body, prior: SpikeAndSlabPrior, *, beta: float, opening: tuple[float, float]
     ) -> None:
-        super().__init__(body)
+        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
+        super().__init__(body, head, prior)
         self.beta = beta
         self.opening = opening
         self.settled = opening[1]
-        self.posterior = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
-        self.prior = prior
 
     def start_from(self, programmes: Float[Tensor, "genes latent"]) -> None:
         """Begin at given programmes, weakened; on average over units they change no gene."""
         with torch.no_grad():
             centred = _START * (programmes - programmes.mean(1, keepdim=True))
             self.body.likelihood.weight[:, : programmes.shape[1]] = centred
-
-    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        r"""Return the posterior mean, :math:`\gamma\mu`."""
-        return self._read(batch).mean
-
-    def inclusion(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        r"""Return the inclusion probabilities :math:`\gamma`."""
-        return self._read(batch).gamma
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell; only inputs are dropped at random."""
@@ -93,19 +87,6 @@ class LinearVSCNet(Net):
             "kl": self.beta * self.prior.kl(q).mean(),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
-
-    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
-        return self.prior.unit_kl(self._read(batch))
-
-    def importance_samples(
-        self, batch: Batch, n_samples: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
-        """Draw codes with hard gates from q(z|x); return them and log p(z) - log q(z|x)."""
-        return self.prior.importance_samples(self._read(batch), n_samples, generator)
-
-    def _read(self, batch: Batch) -> SpikeAndSlabPosterior:
-        return self.posterior(self.body.features(batch))  # type: ignore[no-any-return]
 
     def _spread(self, q: SpikeAndSlabPosterior) -> Float[Tensor, ""]:
         """What the variance of the code adds to the expected error, per cell."""

@@ -4,17 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS, Likelihood
+from scarce.models.posteriors import Posterior, Prior, StandardNormal
 from scarce.sparse.batches import Batch, Matrix
 from scarce.sparse.ops import linear
 
-__all__ = ["Body", "GeneProduct", "Loss", "Net", "Network", "Priced", "Variational", "drop", "ramp"]
+__all__ = ["Body", "GeneProduct", "Loss", "Net", "Network", "drop", "ramp"]
 
 
 class Loss(NamedTuple):
@@ -155,24 +157,68 @@ class Body(nn.Module):
 
 
 class Net(nn.Module, ABC):
-    """What every model offers; a model adds its head, `encode` and `loss`.
+    """What every model offers; a model adds its `loss`.
 
     Parameters
     ----------
     body
         What encodes and decodes.
+    posterior
+        From features to q(z|x). None: the code is a point, and the model says which.
+    prior
+        p(z), of the same kind; standard normal unless given.
     """
 
     settled: float = 0.0
     """Share of training before which no weights are final: they are those of another model."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(
+        self, body: Body, posterior: nn.Module | None = None, prior: Prior | None = None
+    ) -> None:
         super().__init__()
         self.body = body
+        self.posterior = posterior
+        self.prior = StandardNormal() if prior is None else prior
 
-    @abstractmethod
+    @property
+    def bounded(self) -> bool:
+        """Whether the likelihood has a bound: codes have a distribution, and cells a density."""
+        return self.posterior is not None and self.body.likelihood.is_density
+
+    def code(self, batch: Batch) -> Posterior:
+        """Return q(z|x) of each cell.
+
+        Raises
+        ------
+        InputError
+            If the model has no distribution over codes.
+        """
+        if self.posterior is None:
+            raise InputError(
+                "a code must have a distribution for its spread or price to be known; found a "
+                f"point in a {type(self).__name__}. Use a variational model such as BetaVAE or "
+                "BetaVSC."
+            )
+        return self.posterior(self.body.features(batch))  # type: ignore[no-any-return]
+
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return the code handed downstream: a posterior mean, never a sample."""
+        """Return the code handed downstream: the posterior mean, never a sample."""
+        return self.code(batch).mean
+
+    def inclusion(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        r"""Return how likely each unit is on, :math:`\gamma`; always 1 without gates."""
+        return self.code(batch).gamma
+
+    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
+        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
+        return self.prior.unit_kl(self.code(batch))  # type: ignore[arg-type]  # of one kind
+
+    def importance_samples(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
+        """Draw codes from q(z|x), gates hard; return them and log p(z) - log q(z|x)."""
+        q = self.code(batch)
+        return self.prior.importance_samples(q, n_samples, generator)  # type: ignore[arg-type]
 
     def reconstruct(
         self, batch: Batch, covariates: Float[Tensor, "cells known"]
@@ -193,26 +239,6 @@ class Net(nn.Module, ABC):
         generator
             Source of every random number.
         """
-
-
-@runtime_checkable
-class Priced(Protocol):
-    """A network that pays for its code, unit by unit."""
-
-    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
-
-
-@runtime_checkable
-class Variational(Protocol):
-    """A network with a distribution over codes, whose likelihood can be bounded."""
-
-    body: Body
-
-    def importance_samples(
-        self, batch: Batch, n_samples: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
-        """Draw codes z from q(z|x); return them and log p(z) - log q(z|x)."""
 
 
 def drop(x: Matrix, share: float, generator: torch.Generator) -> Matrix:

@@ -11,7 +11,7 @@ same in every cell: only then is "on" told from "off", and a unit is not a dense
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,12 @@ from torch import Tensor, nn
 __all__ = [
     "GaussianHead",
     "GaussianPosterior",
+    "Posterior",
+    "Prior",
     "SpikeAndSlabHead",
     "SpikeAndSlabPosterior",
     "SpikeAndSlabPrior",
+    "StandardNormal",
     "freed",
     "gaussian_kl",
     "gaussian_sample",
@@ -40,13 +43,20 @@ class GaussianPosterior(NamedTuple):
     log_var: Tensor
     """Shape (B, J): log variances, in [-10, 10]."""
 
-    def importance_samples(
-        self, n_samples: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
-        """Draw codes; return them and log p(z) - log q(z|x), with p standard normal."""
-        mu, log_var = (a.expand(n_samples, *a.shape) for a in self)
-        z = gaussian_sample(mu, log_var, generator)
-        return z, _log_ratio(z, mu, log_var, (0.0, 1.0)).sum(2)
+    @property
+    def mean(self) -> Float[Tensor, "cells latent"]:
+        r"""Posterior mean, :math:`\mu`."""
+        return self.mu
+
+    @property
+    def gamma(self) -> Float[Tensor, "cells latent"]:
+        """Inclusion probabilities: every unit is on."""
+        return torch.ones_like(self.mu)
+
+    @property
+    def sd(self) -> Float[Tensor, "cells latent"]:
+        """Posterior standard deviation, s."""
+        return (0.5 * self.log_var).exp()
 
 
 class GaussianHead(nn.Module):
@@ -66,6 +76,28 @@ class GaussianHead(nn.Module):
     def forward(self, features: Float[Tensor, "cells features"]) -> GaussianPosterior:
         """Return the posterior of each cell."""
         return GaussianPosterior(self.mu(features), self.log_var(features).clamp(-10, 10))
+
+
+class StandardNormal:
+    """N(0, 1) in every unit: the prior of a Gaussian posterior."""
+
+    def unit_kl(self, q: GaussianPosterior) -> Float[Tensor, "cells latent"]:
+        """Return KL(q || p) of each cell and unit, in nats."""
+        return gaussian_kl(q.mu, q.log_var)
+
+    def importance_samples(
+        self, q: GaussianPosterior, n_samples: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
+        """Draw codes from q; return them and log p(z) - log q(z|x)."""
+        mu, log_var = (a.expand(n_samples, *a.shape) for a in q)
+        z = gaussian_sample(mu, log_var, generator)
+        return z, _log_ratio(z, mu, log_var, (0.0, 1.0)).sum(2)
+
+    def sample(
+        self, n_cells: int, n_latent: int, generator: torch.Generator
+    ) -> Float[Tensor, "cells latent"]:
+        """Draw codes of new cells."""
+        return torch.randn(n_cells, n_latent, generator=generator)
 
 
 class SpikeAndSlabPosterior(NamedTuple):
@@ -93,6 +125,11 @@ class SpikeAndSlabPosterior(NamedTuple):
         r"""Posterior variance, :math:`\gamma(s^2 + \mu^2) - \gamma^2\mu^2`."""
         gamma = self.gamma
         return gamma * (self.log_var.exp() + (1 - gamma) * self.mu.square())
+
+    @property
+    def sd(self) -> Float[Tensor, "cells latent"]:
+        """Posterior standard deviation; it holds the doubt whether the unit is on as well."""
+        return self.variance.sqrt()
 
 
 class SpikeAndSlabHead(nn.Module):
@@ -179,6 +216,20 @@ class SpikeAndSlabPrior(nn.Module):
             F.logsigmoid(-self.logit) - F.logsigmoid(-logit),
         )
         return z * on, ratio.sum(2)
+
+    def sample(
+        self, n_cells: int, n_latent: int, generator: torch.Generator
+    ) -> Float[Tensor, "cells latent"]:
+        """Draw codes of new cells, whose gates are exactly 0 or 1."""
+        mean, sd = self.slab
+        z = torch.randn(n_cells, n_latent, generator=generator)
+        return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < self.logit.sigmoid())
+
+
+Posterior: TypeAlias = GaussianPosterior | SpikeAndSlabPosterior
+
+Prior: TypeAlias = StandardNormal | SpikeAndSlabPrior
+"""Of the same kind as the posterior."""
 
 
 def gaussian_sample(

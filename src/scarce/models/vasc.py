@@ -15,7 +15,13 @@ from torch import Tensor
 
 from scarce.likelihoods import Likelihood
 from scarce.models.parts import Body, Loss, Net
-from scarce.models.posteriors import GaussianHead, GaussianPosterior, gaussian_kl, gaussian_sample
+from scarce.models.posteriors import (
+    GaussianHead,
+    GaussianPosterior,
+    Posterior,
+    gaussian_kl,
+    gaussian_sample,
+)
 from scarce.sparse.batches import Batch, Matrix
 
 __all__ = ["DroppedOut", "VASCNet", "keep_logit"]
@@ -33,6 +39,8 @@ class DroppedOut(Likelihood):
     The cross-entropy needs every entry, zeros included: this forms B x G arrays on either
     path of arithmetic. It is no density of values in [0, 1], so it bounds no likelihood.
     """
+
+    is_density = False
 
     def start_from(self, mean: Tensor, variance: Tensor) -> None:
         """Do nothing: VASC begins at random, and these are not of its scaled values."""
@@ -99,17 +107,18 @@ class VASCNet(Net):
     variational autoencoder", Genomics Proteomics Bioinformatics 2018.
     """
 
+    posterior: GaussianHead
+
     def __init__(self, body: Body, n_latent: int, *, l1: float) -> None:
         n_genes, n_columns = body.likelihood.weight.shape
         body.likelihood = DroppedOut(n_genes, n_columns - 1)
-        super().__init__(body)
+        super().__init__(body, GaussianHead(body.n_features, n_latent))
         self.l1 = l1
-        self.posterior = GaussianHead(body.n_features, n_latent)
 
-    def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return the posterior mean."""
+    def code(self, batch: Batch) -> Posterior:
+        """Return q(z|x) of each cell, from its values as shares of the largest."""
         scaled, _ = _share_of_largest(batch)
-        return self.posterior(self.body.features(scaled)).mu  # type: ignore[no-any-return]
+        return super().code(scaled)
 
     def reconstruct(
         self, batch: Batch, covariates: Float[Tensor, "cells known"]
@@ -130,12 +139,6 @@ class VASCNet(Net):
             "l1": self.l1 * self.body.first.weight.abs().sum(),
         }
         return Loss(terms["reconstruction"] + terms["kl"] + terms["l1"], terms)
-
-    def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
-        """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
-        scaled, _ = _share_of_largest(batch)
-        q: GaussianPosterior = self.posterior(self.body.features(scaled))
-        return gaussian_kl(q.mu, q.log_var)
 
     def _reconstruction(
         self, scaled: Batch, h: Tensor, progress: float, generator: torch.Generator
