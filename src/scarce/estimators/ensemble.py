@@ -1,7 +1,8 @@
 """Several fits of one model side by side: steadier than any of them, at their joint cost."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,8 @@ class Ensemble:
         check.in_range("n_members", self.n_members, least=2)
         first = self.estimator.seed * self.n_members
         self.members_ = [
-            self._unfitted(first + i).fit(cells, layer=layer) for i in range(self.n_members)
+            replace(self.estimator, seed=first + i).fit(cells, layer=layer)
+            for i in range(self.n_members)
         ]
         codes = self._codes(cells, layer)
         n_latent = min(self.estimator.n_latent, len(codes) - 1)
@@ -120,13 +122,6 @@ class Ensemble:
         ensemble.members_ = members
         ensemble.mean_, ensemble.components_ = arrays["mean"], arrays["components"]
         return ensemble
-
-    def _unfitted(self, seed: int) -> Estimator:
-        given = self.estimator
-        options: dict[str, Any] = {
-            name: value for name, value in vars(given).items() if not name.endswith("_")
-        }
-        return type(given)(**{**options, "seed": seed})
 
     def _codes(self, cells: Cells, layer: str | None) -> NDArray[np.float32]:
         return np.hstack([member.transform(cells, layer=layer) for member in self.members_])

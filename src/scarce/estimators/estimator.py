@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -36,9 +36,31 @@ _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Estimator(ABC):
-    """What the models share: everything but their options and their network.
+    """What the models share: everything but their own options and their network.
 
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the code.
+    batch
+        Column of the cell table with the batch of each cell: the decoder is told of it, so
+        that the code need not be.
+    covariates
+        Columns of the cell table with numbers to be treated likewise.
+    scaled
+        Model each gene's z-score, at most 10 as in Seurat's ScaleData, rather than its
+        log-normalised expression: rare genes then weigh as much as abundant ones.
+    network
+        Shape of encoder and decoder.
+    training
+        How to train.
+    seed
+        Of every random number used. Same seed, data and thread count: the same result.
+
+    Notes
+    -----
     Options are stored as given; `fit` checks, builds and trains. What was learned ends in
     an underscore: ``module_`` (the network), ``history_``, ``var_names_`` (genes, None if
     fitted on a matrix), ``scaling_`` (None unless `scaled`), ``covariates_`` (batches and
@@ -48,26 +70,16 @@ class Estimator(ABC):
     matrix products it was fitted with).
     """
 
-    n_latent: int
-    scaled: bool
-    batch: str | None
-    covariates: tuple[str, ...]
-    network: Network
-    training: TrainConfig
-    seed: int
+    n_latent: int = 10
+    batch: str | None = None
+    covariates: tuple[str, ...] = ()
+    scaled: bool = False
+    network: Network = Network()
+    training: TrainConfig = TrainConfig()
+    seed: int = 0
 
     likelihoods: ClassVar[tuple[str, ...]] = tuple(LIKELIHOODS)
     """Those the model can have."""
-
-    module_: Net
-    history_: History
-    var_names_: list[str] | None
-    scaling_: Scaling | None
-    covariates_: Covariates
-    path_: Arithmetic
-    kl_units_: NDArray[np.float64] | None
-    active_units_: NDArray[np.bool_]
-    numerics_: Numerics
 
     @abstractmethod
     def _build(self, body: Body) -> Net:
@@ -311,10 +323,7 @@ class Estimator(ABC):
             If the directory holds no model, another model, or a newer format.
         """
         about = saved.about(Path(directory), cls.__name__)
-        options = saved.tuples(about["options"])
-        options["network"] = Network(**saved.tuples(options["network"]))
-        options["training"] = TrainConfig(**options["training"])
-        model = cls(**options)
+        model = cls(**saved.options(about, cls))
         model.covariates_ = Covariates(**saved.tuples(about["covariates"]))
         model.module_ = model._net(about["n_genes"])
         state = load_file(Path(directory) / "weights.safetensors")
@@ -335,11 +344,7 @@ class Estimator(ABC):
     @property
     def options(self) -> dict[str, Any]:
         """Constructor arguments, as plain data."""
-        return {
-            name: asdict(value) if isinstance(value, Network | TrainConfig) else value
-            for name, value in vars(self).items()
-            if not name.endswith("_")
-        }
+        return asdict(self)
 
     @property
     def _n_genes(self) -> int:

@@ -1,8 +1,8 @@
 """The estimators, each its options and its network."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,97 +25,43 @@ from scarce.train import TrainConfig
 __all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_model"]
 
 
+@dataclass(kw_only=True, eq=False)
 class DeepAutoencoder(Estimator):
     """Deep autoencoder.
 
     Parameters
     ----------
-    n_latent
-        Dimensions of the code.
     relu_code
         Apply ReLU to the code, see `AutoencoderNet`.
-    batch
-        Column of the cell table with the batch of each cell: the decoder is told of it, so
-        that the code need not be.
-    covariates
-        Columns of the cell table with numbers to be treated likewise.
-    scaled
-        Model each gene's z-score, at most 10 as in Seurat's ScaleData, rather than its
-        log-normalised expression: rare genes then weigh as much as abundant ones.
-    network
-        Shape of encoder and decoder.
-    training
-        How to train.
-    seed
-        Of every random number used. Same seed, data and thread count: the same result.
+    n_latent, batch, covariates, scaled, network, training, seed
+        See `Estimator`.
     """
 
-    def __init__(
-        self,
-        *,
-        n_latent: int = 10,
-        relu_code: bool = False,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.relu_code = relu_code
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
+    relu_code: bool = False
 
     def _build(self, body: Body) -> Net:
         return AutoencoderNet(body, self.n_latent, relu_code=self.relu_code)
 
 
+@dataclass(kw_only=True, eq=False)
 class BetaVAE(Estimator):
     """Beta-VAE.
 
     Parameters
     ----------
-    n_latent
-        Dimensions of the code.
     beta
         Weight of the KL divergence, see `BetaVAENet`.
     warm_up
         Share of training over which that weight rises from 0.
     free_bits
         Nats that each unit may use without a price, against units that are given up.
-    batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`.
+    n_latent, batch, covariates, scaled, network, training, seed
+        See `Estimator`.
     """
 
-    def __init__(
-        self,
-        *,
-        n_latent: int = 10,
-        beta: float = 1.0,
-        warm_up: float = 0.3,
-        free_bits: float = 0.0,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.beta = beta
-        self.warm_up = warm_up
-        self.free_bits = free_bits
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
+    beta: float = 1.0
+    warm_up: float = 0.3
+    free_bits: float = 0.0
 
     def _build(self, body: Body) -> Net:
         return BetaVAENet(
@@ -127,59 +73,29 @@ class BetaVAE(Estimator):
         )
 
 
+@dataclass(kw_only=True, eq=False)
 class BetaVSC(Estimator):
     """Beta-VSC, variational sparse coding: few active units per cell.
 
     Parameters
     ----------
-    n_latent
-        Dimensions of the code.
     beta, warm_up, free_bits, hard, sharpness, opening
         See `BetaVSCNet`.
     alpha, slab, learn_alpha
         See `SpikeAndSlabPrior`.
-    batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`.
+    n_latent, batch, covariates, scaled, network, training, seed
+        See `Estimator`.
     """
 
-    module_: BetaVSCNet
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 10,
-        beta: float = 1.0,
-        alpha: float = 0.5,
-        warm_up: float = 0.3,
-        free_bits: float = 0.0,
-        hard: bool = True,
-        sharpness: tuple[float, float] = (50.0, 200.0),
-        slab: tuple[float, float] = (0.0, 1.0),
-        opening: tuple[float, float] = (0.0, 0.0),
-        learn_alpha: bool = False,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.beta = beta
-        self.alpha = alpha
-        self.warm_up = warm_up
-        self.free_bits = free_bits
-        self.hard = hard
-        self.sharpness = sharpness
-        self.slab = slab
-        self.opening = opening
-        self.learn_alpha = learn_alpha
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
+    beta: float = 1.0
+    alpha: float = 0.5
+    warm_up: float = 0.3
+    free_bits: float = 0.0
+    hard: bool = True
+    sharpness: tuple[float, float] = (50.0, 200.0)
+    slab: tuple[float, float] = (0.0, 1.0)
+    opening: tuple[float, float] = (0.0, 0.0)
+    learn_alpha: bool = False
 
     def inclusion_probabilities(
         self, cells: Cells, *, layer: str | None = None
@@ -203,6 +119,7 @@ class BetaVSC(Estimator):
         )
 
 
+@dataclass(kw_only=True, eq=False)
 class LinearVSC(Estimator):
     """LinearVSC: sparse codes whose units are gene programmes, the columns of a linear decoder.
 
@@ -215,40 +132,17 @@ class LinearVSC(Estimator):
     alpha, slab
         See `SpikeAndSlabPrior`.
     batch, covariates, scaled, network, training, seed
-        See `DeepAutoencoder`; of the network the encoder's part, with the likelihood
+        See `Estimator`; of the network the encoder's part, with the likelihood
         ``"gaussian"``.
     """
 
     likelihoods = ("gaussian",)
 
-    module_: LinearVSCNet
-
-    def __init__(
-        self,
-        *,
-        n_latent: int = 16,
-        beta: float = 1.0,
-        alpha: float = 0.2,
-        slab: tuple[float, float] = (1.0, 0.5),
-        opening: tuple[float, float] = (0.05, 0.3),
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        scaled: bool = False,
-        network: Network = Network(),
-        training: TrainConfig = TrainConfig(),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.beta = beta
-        self.alpha = alpha
-        self.slab = slab
-        self.opening = opening
-        self.batch = batch
-        self.covariates = covariates
-        self.scaled = scaled
-        self.network = network
-        self.training = training
-        self.seed = seed
+    n_latent: int = 16
+    beta: float = 1.0
+    alpha: float = 0.2
+    slab: tuple[float, float] = (1.0, 0.5)
+    opening: tuple[float, float] = (0.05, 0.3)
 
     def inclusion_probabilities(
         self, cells: Cells, *, layer: str | None = None
@@ -279,48 +173,34 @@ class LinearVSC(Estimator):
         return module
 
 
+@dataclass(kw_only=True, eq=False)
 class VASC(Estimator):
     """VASC, a variational autoencoder with a zero-inflation layer.
 
     Parameters
     ----------
-    n_latent
-        Dimensions of the code.
     l1
         Weight of the absolute sum of the first layer's weights; 0.01 in the paper.
     network
         Shape of encoder and decoder, the paper's by default. Its likelihood plays no part:
         the decoder ends in `DroppedOut`.
-    batch, covariates, training, seed
-        See `DeepAutoencoder`.
+    n_latent, batch, covariates, training, seed
+        See `Estimator`.
 
     Notes
     -----
     Dense by nature: a batch of cells x genes is formed, on either path of arithmetic.
     """
 
-    scaled = False
+    # No option of this model, whose values are shares of the cell's largest.
+    scaled: ClassVar[bool] = False  # type: ignore[misc]
 
     likelihoods = ("gaussian",)
 
-    def __init__(
-        self,
-        *,
-        n_latent: int = 2,
-        l1: float = 0.01,
-        batch: str | None = None,
-        covariates: tuple[str, ...] = (),
-        network: Network = Network(n_hidden=(512, 128, 32), normalise=False, first_linear=True),
-        training: TrainConfig = TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0),
-        seed: int = 0,
-    ) -> None:
-        self.n_latent = n_latent
-        self.l1 = l1
-        self.batch = batch
-        self.covariates = covariates
-        self.network = network
-        self.training = training
-        self.seed = seed
+    n_latent: int = 2
+    l1: float = 0.01
+    network: Network = Network(n_hidden=(512, 128, 32), normalise=False, first_linear=True)
+    training: TrainConfig = TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0)
 
     def _build(self, body: Body) -> Net:
         return VASCNet(body, self.n_latent, l1=self.l1)

@@ -1,12 +1,13 @@
 """The file that says what a saved model is."""
 
 import json
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from scarce.errors import InputError
 
-__all__ = ["FORMAT", "about", "about_any", "tuples"]
+__all__ = ["FORMAT", "about", "about_any", "options", "tuples"]
 
 FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -38,6 +39,15 @@ def about(directory: Path, model: str) -> dict[str, Any]:
             "Install a newer scarce."
         )
     return found
+
+
+def options(found: dict[str, Any], model: type) -> dict[str, Any]:
+    """Return the constructor arguments, groups of them as the dataclasses they were."""
+    groups: dict[str, Any] = {
+        f.name: type(f.default) for f in fields(model) if is_dataclass(f.default)
+    }
+    given = tuples(found["options"])
+    return {k: groups[k](**tuples(v)) if k in groups else v for k, v in given.items()}
 
 
 def tuples(options: dict[str, Any]) -> dict[str, Any]:
