@@ -141,6 +141,9 @@ def test_inclusion_probabilities_gate_the_code(adata: ad.AnnData) -> None:
     gamma = model.inclusion_probabilities(adata)
     assert ((gamma >= 0) & (gamma <= 1)).all()
     assert gamma.shape == (50, 3)
+    without = make(BetaVAE).fit(adata)
+    assert [model.gated, without.gated] == [True, False]
+    assert (without.inclusion_probabilities(adata) == 1).all()
 
 
 def test_units_that_are_not_used_are_named(adata: ad.AnnData, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from scarce.cli import main
 from scarce.data import simulate
 from scarce.denoise import denoise, read_model
 from scarce.errors import InputError
-from scarce.estimators import Estimator, Gated, load_model
+from scarce.estimators import Estimator, load_model
 from scarce.generate import draw_codes
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
@@ -40,7 +40,7 @@ def adata() -> ad.AnnData:
 def fitted(leaf: type[Estimator], cells: ad.AnnData, **more: object) -> Estimator:
     model = leaf(**OPTIONS, **more).fit(cells)
     with torch.no_grad():
-        if isinstance(model, Gated):
+        if model.gated:
             model.module_.posterior.logit.weight.mul_(30)
     return model
 

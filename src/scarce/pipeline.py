@@ -21,7 +21,7 @@ from scarce.covariates import check_covariates
 from scarce.data import read_labels
 from scarce.data.gene_sets import GeneSets, read_gmt
 from scarce.errors import InputError
-from scarce.estimators import Estimator, Gated
+from scarce.estimators import Estimator
 from scarce.meaning import account, programmes, stability, store
 from scarce.meaning.effects import ablate, use
 from scarce.meaning.enrichment import require_common
@@ -316,10 +316,11 @@ def _annotate(
         adata.obsm[f"X_{model}"] = done.spaces["latent"]
         adata.obsm[f"X_tsne_{model}"] = done.spaces["tsne2d"]
         adata.obsm[f"X_tsne3d_{model}"] = tsne3d[model]
-        if done.estimator is not None and done.estimator.module_.bounded:
-            adata.obsm[f"X_{model}_sd"] = done.estimator.uncertainty(cells)
-        if isinstance(done.estimator, Gated):
-            inclusion[model] = done.estimator.inclusion_probabilities(cells)
+        fit = done.estimator
+        if fit is not None and fit.module_.bounded:
+            adata.obsm[f"X_{model}_sd"] = fit.uncertainty(cells)
+        if fit is not None and fit.gated:
+            inclusion[model] = fit.inclusion_probabilities(cells)
             adata.obsm[f"X_{model}_pip"] = inclusion[model]
         for space, found in done.clusters.items():
             names = pd.Index([str(k) for k in range(len(found.centroids))])

@@ -2,7 +2,7 @@
 
 from scarce.estimators.cells import Cells
 from scarce.estimators.ensemble import Ensemble
-from scarce.estimators.estimator import Estimator, Gated
+from scarce.estimators.estimator import Estimator
 from scarce.estimators.models import (
     VASC,
     BetaVAE,
@@ -20,7 +20,6 @@ __all__ = [
     "DeepAutoencoder",
     "Ensemble",
     "Estimator",
-    "Gated",
     "LinearVSC",
     "load_model",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
-__all__ = ["Estimator", "Gated"]
+__all__ = ["Estimator"]
 
 _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
@@ -80,6 +80,9 @@ class Estimator(ABC):
 
     likelihoods: ClassVar[tuple[str, ...]] = tuple(LIKELIHOODS)
     """Those the model can have."""
+
+    gated: ClassVar[bool] = False
+    """Whether its units are on in some cells and off in others."""
 
     @abstractmethod
     def _build(self, body: Body) -> Net:
@@ -163,6 +166,20 @@ class Estimator(ABC):
         """
         encode = partial(code_with_zeros, self.module_) if exact_zeros else self.module_.encode
         return self._encode(cells, layer, encode)
+
+    def inclusion_probabilities(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return how likely each unit is on in each cell, shape (n_cells, n_latent).
+
+        Always 1 in a model without gates.
+
+        Raises
+        ------
+        InputError
+            If the model has no distribution over codes.
+        """
+        return self._encode(cells, layer, self.module_.inclusion)
 
     def uncertainty(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Return the posterior standard deviation of each code, shape (n_cells, n_latent).
@@ -452,16 +469,6 @@ class Estimator(ABC):
                 "names. Pass an AnnData to fit and transform, so that genes match by name."
             )
         return select_genes(x, names, self.var_names_)
-
-
-@runtime_checkable
-class Gated(Protocol):
-    """A model whose units are on in some cells and off in others."""
-
-    def inclusion_probabilities(
-        self, cells: Cells, *, layer: str | None = None
-    ) -> NDArray[np.float32]:
-        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
 
 
 def _check_options(model: Estimator) -> None:

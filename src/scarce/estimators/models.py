@@ -11,7 +11,6 @@ from scipy.sparse import csr_matrix
 
 from scarce import check
 from scarce.estimators import saved
-from scarce.estimators.cells import Cells
 from scarce.estimators.estimator import Estimator
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
@@ -87,6 +86,8 @@ class BetaVSC(Estimator):
         See `Estimator`.
     """
 
+    gated = True
+
     beta: float = 1.0
     alpha: float = 0.5
     warm_up: float = 0.3
@@ -96,12 +97,6 @@ class BetaVSC(Estimator):
     slab: tuple[float, float] = (0.0, 1.0)
     opening: tuple[float, float] = (0.0, 0.0)
     learn_alpha: bool = False
-
-    def inclusion_probabilities(
-        self, cells: Cells, *, layer: str | None = None
-    ) -> NDArray[np.float32]:
-        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
-        return self._encode(cells, layer, self.module_.inclusion)
 
     def _build(self, body: Body) -> Net:
         prior = SpikeAndSlabPrior(
@@ -137,18 +132,13 @@ class LinearVSC(Estimator):
     """
 
     likelihoods = ("gaussian",)
+    gated = True
 
     n_latent: int = 16
     beta: float = 1.0
     alpha: float = 0.2
     slab: tuple[float, float] = (1.0, 0.5)
     opening: tuple[float, float] = (0.05, 0.3)
-
-    def inclusion_probabilities(
-        self, cells: Cells, *, layer: str | None = None
-    ) -> NDArray[np.float32]:
-        """Return how likely each unit is on in each cell, shape (n_cells, n_latent)."""
-        return self._encode(cells, layer, self.module_.inclusion)
 
     @property
     def programmes_(self) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from scarce.estimators import Cells, Estimator, Gated
+from scarce.estimators import Cells, Estimator
 
 __all__ = ["STEPS", "Use", "ablate", "raw_difference", "traverse", "use"]
 
@@ -79,7 +79,7 @@ def use(estimator: Estimator, cells: Cells, *, layer: str | None = None) -> Use:
     mean, sd = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
     side = np.sign(z - mean) * (np.abs(z - mean) > _FAR * sd)
     gamma, switches = None, np.zeros(z.shape[1], bool)
-    if isinstance(estimator, Gated):
+    if estimator.gated:
         gamma = estimator.inclusion_probabilities(cells, layer=layer)
         on = gamma > _ON
         switches = on.mean(axis=0) <= _ALWAYS
