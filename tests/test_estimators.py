@@ -1,5 +1,6 @@
 """The contract of every estimator: one battery over all of them."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ import torch
 
 from scarce import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
 from scarce.errors import InputError
-from scarce.estimators import Estimator
+from scarce.estimators import Estimator, Units
 from scarce.models.parts import Network
 from scarce.sparse.batches import Batch
 from scarce.train import TrainConfig
@@ -179,6 +180,7 @@ BAD_OPTIONS = {
     "n_latent must be at least 1; found 0": {"n_latent": 0},
     "beta must be at least 0; found -1": {"beta": -1.0},
     "alpha must be above 0 and below 1; found 1": {"alpha": 1.0},
+    "free_bits must be at least 0; found -1": {"units": Units(free_bits=-1.0)},
     "epochs must be at least 1; found 0": {"training": TrainConfig(epochs=0)},
     "batch_size must be at least 2; found 1": {"training": TrainConfig(batch_size=1)},
     "lr must be above 0; found 0": {"training": TrainConfig(lr=0.0)},
@@ -226,10 +228,25 @@ def test_loading_what_is_not_the_model_says_what_is_there(
     make(BetaVAE).fit(adata).save(tmp_path)
     with pytest.raises(InputError, match=r"must be a BetaVSC; .* holds a BetaVAE"):
         BetaVSC.load(tmp_path)
-    about = (tmp_path / "model.json").read_text().replace('"format": 1', '"format": 99')
+    about = (tmp_path / "model.json").read_text().replace('"format": 2', '"format": 99')
     (tmp_path / "model.json").write_text(about)
     with pytest.raises(InputError, match="Install a newer scarce"):
         BetaVAE.load(tmp_path)
+
+
+def test_a_model_of_format_1_is_read(adata: ad.AnnData, tmp_path: Path) -> None:
+    """There the options of the units stood beside the others."""
+    units = Units((1.0, 0.5), learn_alpha=True, opening=(0.1, 0.4), free_bits=0.1)
+    model = make(BetaVSC, hard=False, units=units).fit(adata)
+    model.save(tmp_path)
+    about = json.loads((tmp_path / "model.json").read_text())
+    about["format"] = 1
+    about["options"] |= about["options"].pop("units")
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    again = BetaVSC.load(tmp_path)
+    assert again.units == units
+    assert again.options == model.options
+    np.testing.assert_array_equal(again.transform(adata), model.transform(adata))
 
 
 def test_awkward_cells_and_genes_train(adata: ad.AnnData) -> None:

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from scarce import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
-from scarce.estimators import Estimator
+from scarce.estimators import Estimator, Units
 from scarce.likelihoods import LIKELIHOODS
 from scarce.models.parts import Network
 from scarce.preprocess import normalise
@@ -67,7 +67,12 @@ def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str,
         "alpha": float(rng.choice([1e-6, 0.5, 1 - 1e-6])),
         "warm_up": float(rng.choice([0.0, 0.3, 1.0])),
         "free_bits": float(rng.choice([0.0, 2.0])),
-        "learn_alpha": bool(rng.integers(2)),
+        "units": Units(
+            slab=((0.0, 1.0), (1.0, 0.5))[rng.integers(2)],
+            learn_alpha=bool(rng.integers(2)),
+            opening=((0.0, 0.0), (0.1, 1.0))[rng.integers(2)],
+            free_bits=float(rng.choice([0.0, 2.0])),
+        ),
         "hard": bool(rng.integers(2)),
         "relu_code": bool(rng.integers(2)),
         "l1": float(rng.choice([0.0, 10.0])),

@@ -9,6 +9,7 @@ from scarce.estimators.models import (
     BetaVSC,
     DeepAutoencoder,
     LinearVSC,
+    Units,
     load_model,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "Ensemble",
     "Estimator",
     "LinearVSC",
+    "Units",
     "load_model",
 ]

@@ -489,5 +489,6 @@ def _check_options(model: Estimator) -> None:
         "free_bits": {"least": 0},
         "alpha": {"above": 0, "below": 1},
     }.items():
-        if hasattr(model, name):
-            check.in_range(name, getattr(model, name), **limits)
+        for owner in (model, getattr(model, "units", None)):
+            if hasattr(owner, name):
+                check.in_range(name, getattr(owner, name), **limits)

@@ -21,7 +21,7 @@ from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.vasc import VASCNet
 from scarce.train import TrainConfig
 
-__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_model"]
+__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "Units", "load_model"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -72,16 +72,37 @@ class BetaVAE(Estimator):
         )
 
 
+@dataclass(frozen=True)
+class Units:
+    """How the units of a `BetaVSC` behave, beyond how often they are on.
+
+    Parameters
+    ----------
+    slab, learn_alpha
+        See `SpikeAndSlabPrior`.
+    opening, sharpness, free_bits
+        See `BetaVSCNet`.
+    """
+
+    slab: tuple[float, float] = (0.0, 1.0)
+    learn_alpha: bool = False
+    opening: tuple[float, float] = (0.0, 0.0)
+    sharpness: tuple[float, float] = (50.0, 200.0)
+    free_bits: float = 0.0
+
+
 @dataclass(kw_only=True, eq=False)
 class BetaVSC(Estimator):
     """Beta-VSC, variational sparse coding: few active units per cell.
 
     Parameters
     ----------
-    beta, warm_up, free_bits, hard, sharpness, opening
+    beta, warm_up, hard
         See `BetaVSCNet`.
-    alpha, slab, learn_alpha
-        See `SpikeAndSlabPrior`.
+    alpha
+        Probability that a unit is on, in (0, 1).
+    units
+        How they behave; the defaults are those of the papers.
     n_latent, batch, covariates, scaled, network, training, seed
         See `Estimator`.
     """
@@ -91,26 +112,23 @@ class BetaVSC(Estimator):
     beta: float = 1.0
     alpha: float = 0.5
     warm_up: float = 0.3
-    free_bits: float = 0.0
     hard: bool = True
-    sharpness: tuple[float, float] = (50.0, 200.0)
-    slab: tuple[float, float] = (0.0, 1.0)
-    opening: tuple[float, float] = (0.0, 0.0)
-    learn_alpha: bool = False
+    units: Units = Units()
 
     def _build(self, body: Body) -> Net:
+        units = self.units
         prior = SpikeAndSlabPrior(
-            self.n_latent, self.alpha, slab=self.slab, learned=self.learn_alpha
+            self.n_latent, self.alpha, slab=units.slab, learned=units.learn_alpha
         )
         return BetaVSCNet(
             body,
             prior,
             beta=self.beta,
             warm_up=self.warm_up,
-            free_bits=self.free_bits,
-            opening=self.opening,
+            free_bits=units.free_bits,
+            opening=units.opening,
             hard=self.hard,
-            sharpness=self.sharpness,
+            sharpness=units.sharpness,
         )
 
 
