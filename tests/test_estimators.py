@@ -1,6 +1,5 @@
 """The contract of every estimator: one battery over all of them."""
 
-import json
 import subprocess
 import sys
 import warnings
@@ -147,6 +146,21 @@ def test_inclusion_probabilities_gate_the_code(adata: ad.AnnData) -> None:
     assert (without.inclusion_probabilities(adata) == 1).all()
 
 
+def test_units_begin_as_told_and_their_prior_is_learned_unless_given(adata: ad.AnnData) -> None:
+    still = replace(QUICK, epochs=1, lr=1e-8, held_out=0)
+    for start in (0.1, 0.5, 0.9):
+        first = make(BetaVSC, units=Units(start=start), training=still).fit(adata)
+        assert np.median(first.inclusion_probabilities(adata)) == pytest.approx(start, abs=0.15)
+    training = replace(QUICK, epochs=30, lr=1e-2, held_out=0)
+    given = make(BetaVSC, alpha=0.2, training=training).fit(adata)
+    np.testing.assert_allclose(given.alpha_, 0.2, rtol=1e-6)
+    learned = make(BetaVSC, training=training).fit(adata)
+    # At its best a prior probability is the mean of the posterior ones.
+    gamma = learned.inclusion_probabilities(adata).mean(0)
+    assert np.abs(learned.alpha_ - gamma).max() < 0.15
+    assert np.abs(learned.alpha_ - 0.5).max() > 0.1
+
+
 def test_units_that_are_not_used_are_named(adata: ad.AnnData, tmp_path: Path) -> None:
     """With a price no unit can pay, all of them collapse onto the prior."""
     training = replace(QUICK, epochs=60, lr=2e-2, held_out=0)
@@ -228,25 +242,10 @@ def test_loading_what_is_not_the_model_says_what_is_there(
     make(BetaVAE).fit(adata).save(tmp_path)
     with pytest.raises(InputError, match=r"must be a BetaVSC; .* holds a BetaVAE"):
         BetaVSC.load(tmp_path)
-    about = (tmp_path / "model.json").read_text().replace('"format": 2', '"format": 99')
+    about = (tmp_path / "model.json").read_text().replace('"format": 1', '"format": 99')
     (tmp_path / "model.json").write_text(about)
     with pytest.raises(InputError, match="Install a newer scarce"):
         BetaVAE.load(tmp_path)
-
-
-def test_a_model_of_format_1_is_read(adata: ad.AnnData, tmp_path: Path) -> None:
-    """There the options of the units stood beside the others."""
-    units = Units((1.0, 0.5), learn_alpha=True, opening=(0.1, 0.4), free_bits=0.1)
-    model = make(BetaVSC, hard=False, units=units).fit(adata)
-    model.save(tmp_path)
-    about = json.loads((tmp_path / "model.json").read_text())
-    about["format"] = 1
-    about["options"] |= about["options"].pop("units")
-    (tmp_path / "model.json").write_text(json.dumps(about))
-    again = BetaVSC.load(tmp_path)
-    assert again.units == units
-    assert again.options == model.options
-    np.testing.assert_array_equal(again.transform(adata), model.transform(adata))
 
 
 def test_awkward_cells_and_genes_train(adata: ad.AnnData) -> None:

@@ -15,7 +15,7 @@ from scipy.stats import multivariate_normal, norm
 from torch import nn
 
 from scarce.held_out import bounds
-from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.parts import Body, Network
 from scarce.models.posteriors import SpikeAndSlabPosterior, SpikeAndSlabPrior
 
@@ -39,8 +39,8 @@ def vsc(w: np.ndarray, b: np.ndarray, alpha: np.ndarray, *posterior: np.ndarray)
     """A network with this decoder, prior (a probability per unit) and posterior."""
     network = Network(n_hidden=(4,), linear_decoder=True)
     prior = SpikeAndSlabPrior(LATENT, 0.5, learned=True)
-    options = {"beta": 1.0, "warm_up": 0.0, "opening": (0.0, 0.0), "sharpness": (50.0, 200.0)}
-    net = BetaVSCNet(Body(GENES, LATENT, network), prior, hard=True, **options)
+    body = Body(GENES, LATENT, network)
+    net = BetaVSCNet(body, prior, Units(), beta=1.0, warm_up=0.0, hard=True)
     with torch.no_grad():
         net.body.likelihood.weight.copy_(torch.tensor(np.column_stack([w, b])))
         net.body.likelihood.log_variance.fill_(math.log(VARIANCE))

@@ -15,7 +15,7 @@ from scarce.generate import draw_codes
 from scarce.held_out import bounds, explained_variance
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
-from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.vasc import VASCNet
@@ -53,11 +53,10 @@ def bvsc() -> BetaVSCNet:
     return BetaVSCNet(
         Body(GENES, LATENT, NARROW),
         SpikeAndSlabPrior(LATENT, ALPHA),
+        Units(),
         beta=1.0,
         warm_up=0.0,
-        opening=(0.0, 0.0),
         hard=False,
-        sharpness=(50.0, 200.0),
     )
 
 

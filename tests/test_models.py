@@ -14,7 +14,7 @@ from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
-from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.parts import Body, Network, ramp
 from scarce.models.posteriors import (
     SpikeAndSlabPrior,
@@ -44,11 +44,10 @@ def bvsc(
     return BetaVSCNet(
         body(network),
         SpikeAndSlabPrior(N_LATENT, 0.2, slab=slab),
+        Units(slab=slab, opening=(0.05, 0.3)),
         beta=1.0,
         warm_up=0.3,
-        opening=(0.05, 0.3),
         hard=hard,
-        sharpness=(50.0, 200.0),
     )
 
 
@@ -244,14 +243,18 @@ def test_free_bits_are_the_price_below_which_a_unit_pays_no_less() -> None:
     np.testing.assert_array_equal(kl.grad, [[0, 0.5, 0], [0, 0.5, 0]])
 
 
-@pytest.mark.parametrize("name", ["bvae", "bvsc"])
-def test_divergence_of_the_units_adds_up_to_the_term_of_the_loss(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "freed"), [("bvae", {"free_bits": 5.0}), ("bvsc", {"units": Units(free_bits=5.0)})]
+)
+def test_divergence_of_the_units_adds_up_to_the_term_of_the_loss(
+    name: str, freed: dict[str, object]
+) -> None:
     net = build(name).eval()
     batch, _ = both_paths(cells())
     term = loss(net, batch, progress=1.0).terms["kl"]
     assert net.unit_kl(batch).shape == (20, N_LATENT)
     torch.testing.assert_close(net.unit_kl(batch).sum(1).mean(), term)
-    net.free_bits = 5.0
+    vars(net).update(freed)
     assert loss(net, batch, progress=1.0).terms["kl"].item() >= 5.0 * N_LATENT
 
 

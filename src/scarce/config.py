@@ -131,7 +131,7 @@ class RunConfig:
             batch=self.batch,
             covariates=self.covariates,
             beta=_given(self.beta, preset.beta),
-            alpha=_given(self.alpha, preset.alpha),
+            alpha=preset.alpha if self.alpha is None else self.alpha,
             scaled=self.scaled,
             network=replace(
                 preset.network, likelihood=_given(self.likelihood, preset.network.likelihood)

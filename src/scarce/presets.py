@@ -4,7 +4,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scarce import check
-from scarce.estimators import VASC, BetaVAE, BetaVSC, DeepAutoencoder, Estimator, LinearVSC
+from scarce.estimators import (
+    VASC,
+    BetaVAE,
+    BetaVSC,
+    DeepAutoencoder,
+    Estimator,
+    LinearVSC,
+    Units,
+)
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
@@ -43,7 +51,7 @@ class Settings:
         Dimensions of the code.
     batch, covariates
         Columns of the cell table that the decoder is told of, see `DeepAutoencoder`.
-    beta, alpha, warm_up, hard, relu_code
+    beta, alpha, warm_up, hard, units, relu_code
         See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows. `LinearVSC` has an
         alpha, a slab and an opening of its own.
     network, training
@@ -55,9 +63,10 @@ class Settings:
     batch: str | None = None
     covariates: tuple[str, ...] = ()
     beta: float = 1.0
-    alpha: float = 0.5
+    alpha: float | None = None
     warm_up: float = 0.3
     hard: bool = True
+    units: Units = field(default_factory=Units)
     relu_code: bool = False
     scaled: bool = False
     network: Network = field(default_factory=Network)
@@ -71,8 +80,10 @@ PRESETS = {
         genes=None,
         n_latent=6,
         beta=2.0,
+        alpha=0.5,
         warm_up=0.0,
         hard=False,
+        units=Units(start=0.5),
         relu_code=True,
         network=Network(
             n_hidden=(128, 32, 16),
@@ -83,8 +94,7 @@ PRESETS = {
         ),
         training=TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0, held_out=0.0),
     ),
-    # Chosen by held-out likelihood, never by labels; the numbers are in docs/log.md. Slab and
-    # opening are no part of that: they make a unit that is on differ from one that is off.
+    # Chosen by held-out likelihood, never by labels; the numbers are in docs/log.md.
     "default": Settings(),
 }
 
@@ -119,5 +129,6 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         alpha=settings.alpha,
         warm_up=settings.warm_up,
         hard=settings.hard,
+        units=settings.units,
         **shared,
     )

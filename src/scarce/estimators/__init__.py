@@ -9,9 +9,9 @@ from scarce.estimators.models import (
     BetaVSC,
     DeepAutoencoder,
     LinearVSC,
-    Units,
     load_model,
 )
+from scarce.models.beta_vsc import Units
 
 __all__ = [
     "VASC",

@@ -488,7 +488,8 @@ def _check_options(model: Estimator) -> None:
         "beta": {"least": 0},
         "free_bits": {"least": 0},
         "alpha": {"above": 0, "below": 1},
+        "start": {"above": 0, "below": 1},
     }.items():
         for owner in (model, getattr(model, "units", None)):
-            if hasattr(owner, name):
+            if getattr(owner, name, None) is not None:
                 check.in_range(name, getattr(owner, name), **limits)

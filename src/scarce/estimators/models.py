@@ -14,14 +14,14 @@ from scarce.estimators import saved
 from scarce.estimators.estimator import Estimator
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
-from scarce.models.beta_vsc import BetaVSCNet
+from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.vasc import VASCNet
 from scarce.train import TrainConfig
 
-__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "Units", "load_model"]
+__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_model"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -72,25 +72,6 @@ class BetaVAE(Estimator):
         )
 
 
-@dataclass(frozen=True)
-class Units:
-    """How the units of a `BetaVSC` behave, beyond how often they are on.
-
-    Parameters
-    ----------
-    slab, learn_alpha
-        See `SpikeAndSlabPrior`.
-    opening, sharpness, free_bits
-        See `BetaVSCNet`.
-    """
-
-    slab: tuple[float, float] = (0.0, 1.0)
-    learn_alpha: bool = False
-    opening: tuple[float, float] = (0.0, 0.0)
-    sharpness: tuple[float, float] = (50.0, 200.0)
-    free_bits: float = 0.0
-
-
 @dataclass(kw_only=True, eq=False)
 class BetaVSC(Estimator):
     """Beta-VSC, variational sparse coding: few active units per cell.
@@ -100,9 +81,9 @@ class BetaVSC(Estimator):
     beta, warm_up, hard
         See `BetaVSCNet`.
     alpha
-        Probability that a unit is on, in (0, 1).
+        Probability that a unit is on, in (0, 1). None: learned, for each unit its own.
     units
-        How they behave; the defaults are those of the papers.
+        How they behave.
     n_latent, batch, covariates, scaled, network, training, seed
         See `Estimator`.
     """
@@ -110,25 +91,22 @@ class BetaVSC(Estimator):
     gated = True
 
     beta: float = 1.0
-    alpha: float = 0.5
+    alpha: float | None = None
     warm_up: float = 0.3
     hard: bool = True
     units: Units = Units()
 
+    @property
+    def alpha_(self) -> NDArray[np.float32]:
+        """Probability that each unit is on, as given or as learned, shape (n_latent,)."""
+        return cast(BetaVSCNet, self.module_).prior.logit.detach().sigmoid().numpy()
+
     def _build(self, body: Body) -> Net:
-        units = self.units
-        prior = SpikeAndSlabPrior(
-            self.n_latent, self.alpha, slab=units.slab, learned=units.learn_alpha
-        )
+        alpha = 0.5 if self.alpha is None else self.alpha
+        learned = self.alpha is None
+        prior = SpikeAndSlabPrior(self.n_latent, alpha, slab=self.units.slab, learned=learned)
         return BetaVSCNet(
-            body,
-            prior,
-            beta=self.beta,
-            warm_up=self.warm_up,
-            free_bits=units.free_bits,
-            opening=units.opening,
-            hard=self.hard,
-            sharpness=units.sharpness,
+            body, prior, self.units, beta=self.beta, warm_up=self.warm_up, hard=self.hard
         )
 
 

@@ -9,7 +9,7 @@ from scarce.errors import InputError
 
 __all__ = ["FORMAT", "about", "about_any", "options", "tuples"]
 
-FORMAT = 2
+FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
 
 
@@ -42,17 +42,11 @@ def about(directory: Path, model: str) -> dict[str, Any]:
 
 
 def options(found: dict[str, Any], model: type) -> dict[str, Any]:
-    """Return the constructor arguments, groups of them as the dataclasses they were.
-
-    In format 1 what is a group now may stand beside the other options.
-    """
+    """Return the constructor arguments, groups of them as the dataclasses they were."""
     groups: dict[str, Any] = {
         f.name: type(f.default) for f in fields(model) if is_dataclass(f.default)
     }
     given = tuples(found["options"])
-    for name in groups.keys() - given.keys():
-        own = [f.name for f in fields(groups[name]) if f.name in given]
-        given[name] = {option: given.pop(option) for option in own}
     return {k: groups[k](**tuples(v)) if k in groups else v for k, v in given.items()}
 
 

@@ -6,6 +6,8 @@ Posterior :math:`q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0`, 
 .. math:: \mathcal L = -E_{q(z|x)} \log p(x|z) + \beta\,KL(q \,\|\, p).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,34 @@ from scarce.models.posteriors import (
 )
 from scarce.sparse.batches import Batch
 
-__all__ = ["BetaVSCNet"]
+__all__ = ["BetaVSCNet", "Units"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """How the units behave, beyond how often they are on.
+
+    Parameters
+    ----------
+    slab
+        Mean and standard deviation of the prior where a unit is on, see `SpikeAndSlabPrior`.
+    start
+        Probability with which every unit is on before training, see `SpikeAndSlabHead`.
+    opening
+        Shares of training between which the slabs open: before the first all cells have
+        the prior's, so that units first learn to be on or off.
+    sharpness
+        c of the soft gates at the start and at the end of training, see `soft_gate`; 50 and
+        200 in the supplement of the paper.
+    free_bits
+        Nats that each unit may use without a price, see `freed`.
+    """
+
+    slab: tuple[float, float] = (0.0, 1.0)
+    start: float = 0.9
+    opening: tuple[float, float] = (0.0, 0.0)
+    sharpness: tuple[float, float] = (50.0, 200.0)
+    free_bits: float = 0.0
 
 
 class BetaVSCNet(Net):
@@ -28,23 +57,15 @@ class BetaVSCNet(Net):
 
     Parameters
     ----------
-    body, prior
-        Encoder and decoder, and what each unit is expected to be.
+    body, prior, units
+        Encoder and decoder, what each unit is expected to be, and how units behave.
     beta
         Weight of the KL divergence, see `BetaVAENet`.
     warm_up
         Share of training over which the weight rises linearly from 0 to beta.
-    free_bits
-        Nats that each unit may use without a price, see `freed`.
     hard
         Decode gates that are exactly 0 or 1, with the gradient of the soft ones
         (straight-through). Otherwise gates are soft, as in the course report.
-    sharpness
-        c of the soft gates at the start and at the end of training, see `soft_gate`; 50 and
-        200 in the supplement of the paper.
-    opening
-        Shares of training between which the slabs open: before the first all cells have
-        the prior's, so that units first learn to be on or off.
 
     Notes
     -----
@@ -66,38 +87,34 @@ class BetaVSCNet(Net):
         self,
         body: Body,
         prior: SpikeAndSlabPrior,
+        units: Units,
         *,
         beta: float,
         warm_up: float,
-        opening: tuple[float, float],
         hard: bool,
-        sharpness: tuple[float, float],
-        free_bits: float = 0.0,
     ) -> None:
-        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
+        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab, start=units.start)
         super().__init__(body, head, prior)
         self.beta = beta
         self.warm_up = warm_up
-        self.free_bits = free_bits
         self.hard = hard
-        self.sharpness = sharpness
-        self.opening = opening
-        self.settled = opening[1]
+        self.units = units
+        self.settled = units.opening[1]
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
         features, reconstruction = self.body.read(batch, generator)
-        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
+        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.units.opening))
         gate = self._gate(q.logit, progress, generator)
         weight = self.beta * ramp(progress, 0.0, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gate * gaussian_sample(q.mu, q.log_var, generator)),
-            "kl": weight * freed(self.prior.unit_kl(q), self.free_bits),
+            "kl": weight * freed(self.prior.unit_kl(q), self.units.free_bits),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
 
     def _gate(self, logit: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        first, last = self.sharpness
+        first, last = self.units.sharpness
         soft = soft_gate(logit, first + (last - first) * progress, generator)
         if not self.hard:
             return soft

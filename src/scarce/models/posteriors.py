@@ -141,16 +141,26 @@ class SpikeAndSlabHead(nn.Module):
         Width of the features, and J.
     slab
         m and t of the prior: where every cell's slab begins.
+    start
+        Probability, about, with which every unit is on before training. At one half a code is
+        half noise, and units are given up before the decoder has learned to read them.
     """
 
     def __init__(
-        self, n_features: int, n_latent: int, slab: tuple[float, float] = (0.0, 1.0)
+        self,
+        n_features: int,
+        n_latent: int,
+        slab: tuple[float, float] = (0.0, 1.0),
+        *,
+        start: float = 0.5,
     ) -> None:
         super().__init__()
         self.slab = slab
         self.mu = nn.Linear(n_features, n_latent)
         self.log_var = nn.Linear(n_features, n_latent)
         self.logit = nn.Linear(n_features, n_latent)
+        with torch.no_grad():
+            self.logit.bias.add_(_log_odds(start))
 
     def forward(
         self, features: Float[Tensor, "cells features"], openness: float = 1.0
@@ -191,8 +201,7 @@ class SpikeAndSlabPrior(nn.Module):
     ) -> None:
         super().__init__()
         self.n_latent, self.slab = n_latent, slab
-        start = torch.full((n_latent,), math.log(alpha) - math.log1p(-alpha))
-        self.logit = nn.Parameter(start, requires_grad=learned)
+        self.logit = nn.Parameter(torch.full((n_latent,), _log_odds(alpha)), requires_grad=learned)
 
     def kl(self, q: SpikeAndSlabPosterior) -> Float[Tensor, " cells"]:
         """Return KL(q || p) of each cell, in nats."""
@@ -330,6 +339,10 @@ def soft_gate(
     """
     u = torch.rand(logit.shape, generator=generator, dtype=logit.dtype, device=logit.device)
     return (sharpness * (u - 1 + logit.sigmoid())).sigmoid()
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability) - math.log1p(-probability)
 
 
 def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: tuple[float, float]) -> Tensor:
