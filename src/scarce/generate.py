@@ -41,12 +41,7 @@ def posterior_sd(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:
     InputError
         If the network has no distribution over codes.
     """
-    if module.posterior is None:
-        raise InputError(
-            "a code must have a distribution for its spread to be known; found a point in a "
-            f"{type(module).__name__}. Use a variational model such as BetaVAE or BetaVSC."
-        )
-    return module.posterior(module.body.features(batch)).sd  # type: ignore[no-any-return]
+    return module.code(batch).sd
 
 
 def code_with_zeros(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:
