@@ -20,7 +20,7 @@ from scarce.held_out import bounds
 from scarce.likelihoods import LIKELIHOODS
 from scarce.preprocess import Thresholds, normalise, quality_control, variable_genes
 from scarce.presets import PRESETS, build
-from scarce.trial import seen_cells
+from scarce.sampling import seen_cells
 
 UNSEEN = 0.1
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from scarce.cli import bar
 from scarce.compare import Comparison
+from scarce.contenders import ENSEMBLES
 from scarce.data import write
 from scarce.presets import MODELS, PRESETS
 from scarce.report import method_names
@@ -40,7 +41,8 @@ START, END = "<!-- table: start -->", "<!-- table: end -->"
 def main() -> None:
     """Run what is missing and write the table."""
     options = _options()
-    models = (*MODELS, "lvsc", "ensemble", *(["scvi"] if find_spec("scvi") else []))
+    peers = ["scvi"] if find_spec("scvi") else []
+    models = (*MODELS, "lvsc", *ENSEMBLES, *peers)
     files = {name: str(options.data / "labelled" / f"{name}.h5ad") for name in LABELLED}
     data = {"pbmc68k_reduced": "pbmc68k_reduced", **files, "pbmc3k": "pbmc3k"}
     seurat = str(options.data / "pbmc3k_seurat_labels.csv")

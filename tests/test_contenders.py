@@ -13,7 +13,8 @@ from scarce.contenders import BASELINES, PEERS, contend
 from scarce.data import simulate
 from scarce.preprocess import normalise
 from scarce.presets import PRESETS
-from scarce.trial import seen_cells, trial
+from scarce.sampling import seen_cells
+from scarce.trial import trial
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 """Fits side by side: one code, the members' mean expression, saved and read back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pytest
 
-from scarce import BetaVAE, DeepAutoencoder, Ensemble
-from scarce.contenders import contend
+from scarce import BetaVAE, DeepAutoencoder, Ensemble, choose
+from scarce.contenders import ENSEMBLES, contend
 from scarce.data.simulate import simulate
 from scarce.errors import InputError
 from scarce.models.parts import Network
@@ -73,14 +74,44 @@ def test_one_member_is_no_ensemble(cells: ad.AnnData) -> None:
         Ensemble(n_members=1).fit(cells)
 
 
+def test_the_choice_is_the_one_that_explains_unseen_cells_best(cells: ad.AnnData) -> None:
+    long = replace(QUICK, epochs=40, lr=1e-2)
+    poor = DeepAutoencoder(n_latent=1, network=SMALL, training=replace(QUICK, epochs=1), seed=2)
+    good = BetaVAE(n_latent=3, network=SMALL, training=long, seed=2)
+    choice = choose([poor, good], cells, seed=5)
+    assert choice.best is good
+    assert not hasattr(good, "module_")
+    seen = np.ones(120, bool)
+    seen[np.random.default_rng([5, 1]).permutation(120)[:12]] = False  # the draw of every trial
+    x = cells.X.toarray().astype(float)
+    for candidate, explained in zip((poor, good), choice.explained, strict=True):
+        x_hat = replace(candidate).fit(cells[seen]).reconstruct(cells[~seen])
+        error = ((x[~seen] - x_hat) ** 2).sum()
+        assert explained == pytest.approx(
+            1 - error / ((x[~seen] - x[seen].mean(0)) ** 2).sum(), abs=1e-6
+        )
+    assert choice.explained[0] < choice.explained[1]
+
+
+def test_a_choice_among_nothing_or_by_no_cell_is_an_error(cells: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="must be among at least one estimator; found none"):
+        choose([], cells)
+    with pytest.raises(InputError, match="keep at least one cell from the fits; found 120 cells"):
+        choose([BetaVAE()], cells, unseen=0.001)
+    with pytest.raises(InputError, match="unseen must be above 0 and below 1; found 1"):
+        choose([BetaVAE()], cells, unseen=1)
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
 def test_as_a_contender_it_never_sees_the_cells_kept_back(
-    cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+    name: str, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BetaVAE.__init__, "__kwdefaults__", _quick(BetaVAE.__init__.__kwdefaults__))
+    for kind in ENSEMBLES["ensemble"]:
+        monkeypatch.setattr(kind.__init__, "__kwdefaults__", _quick(kind.__init__.__kwdefaults__))
     rows = np.arange(120) % 4 > 0
     other = cells.copy()
     other.X[~rows] = other.X[~rows] * 0.5
-    before, after = (contend("ensemble", c, rows, 3, 0) for c in (cells, other))
+    before, after = (contend(name, c, rows, 3, 0) for c in (cells, other))
     np.testing.assert_array_equal(before.z[rows], after.z[rows])
     assert before.reconstruct is not None
     assert before.reconstruct(cells.X[~rows]).shape == (30, 60)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DeepAutoencoder,
         Ensemble,
         LinearVSC,
+        choose,
     )
     from scarce.meaning import programmes, stability
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
@@ -33,6 +34,7 @@ __all__ = [
     "TuneConfig",
     "__version__",
     "benchmark",
+    "choose",
     "pl",
     "programmes",
     "stability",

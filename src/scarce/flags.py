@@ -104,7 +104,7 @@ def _add_benchmark(commands: Commands) -> None:
         description="Compare models with PCA and other baselines on labelled data. The same "
         "command again runs only what is missing.",
     )
-    _add_models(benchmark, "dae,bvae,bvsc,lvsc,vasc,ensemble,scvi,ldvae")
+    _add_models(benchmark, "dae,bvae,bvsc,lvsc,vasc,ensemble,bvsc_ensemble,scvi,ldvae")
     benchmark.add_argument("--presets", metavar="LIST", help="default,paper (default: default)")
     _add_seeds(benchmark, 5)
     benchmark.add_argument(

@@ -16,10 +16,11 @@ from scarce.estimators import Estimator
 from scarce.likelihoods import LIKELIHOODS
 from scarce.memory import peak_memory
 from scarce.presets import ALL_MODELS, TITLES, Settings, build
+from scarce.sampling import seen_cells
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import ModelRun, Score
 
-__all__ = ["Progress", "Trial", "seen_cells", "silent", "trial"]
+__all__ = ["Progress", "Trial", "silent", "trial"]
 
 Points: TypeAlias = NDArray[np.floating]
 """One row per cell."""
@@ -115,14 +116,6 @@ def trial(
         for name, points in spaces.items()
     )
     return Trial(run, estimator, spaces, clusters, scores, near, held)
-
-
-def seen_cells(n_cells: int, unseen: float, seed: int) -> NDArray[np.bool_]:
-    """Mark the cells to fit on; at least two."""
-    order = np.random.default_rng([seed, 1]).permutation(n_cells)
-    rows = np.ones(n_cells, bool)
-    rows[order[: min(round(unseen * n_cells), n_cells - 2)]] = False
-    return rows
 
 
 def _fit_ours(

@@ -1,6 +1,7 @@
 """The models as estimators: ``fit`` and ``transform`` on AnnData or CSR, ``save`` and ``load``."""
 
 from scarce.estimators.cells import Cells
+from scarce.estimators.choice import Choice, choose
 from scarce.estimators.ensemble import Ensemble
 from scarce.estimators.estimator import Estimator
 from scarce.estimators.models import (
@@ -18,10 +19,12 @@ __all__ = [
     "BetaVAE",
     "BetaVSC",
     "Cells",
+    "Choice",
     "DeepAutoencoder",
     "Ensemble",
     "Estimator",
     "LinearVSC",
     "Units",
+    "choose",
     "load_model",
 ]

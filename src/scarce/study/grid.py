@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scarce import __version__, check
 from scarce.config import RunConfig
-from scarce.contenders import BASELINES, ENSEMBLE, PEERS, require_installed
+from scarce.contenders import BASELINES, ENSEMBLES, PEERS, require_installed
 from scarce.covariates import check_covariates
 from scarce.data import DATASETS
 from scarce.errors import InputError
@@ -17,7 +17,7 @@ from scarce.study.labelled import Facts, Source, forget, load_labelled
 __all__ = ["BenchmarkConfig", "Task", "TrialConfig"]
 
 
-_ONCE = (ENSEMBLE, "lvsc", *PEERS)
+_ONCE = (*ENSEMBLES, "lvsc", *PEERS)
 """Models that are no part of the course report: with the first preset only."""
 
 
@@ -61,19 +61,19 @@ class BenchmarkConfig:
     labels
         Column of the cell table or file by barcode: one for all data sets, or one for each.
     models
-        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc``, ``ensemble`` and, where scvi-tools
-        is installed, ``scvi`` and ``ldvae``. The baselines ``pca``, ``pca_scaled``, ``mean``
-        and ``random`` always run.
+        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc``, ``ensemble``,
+        ``bvsc_ensemble`` and, where scvi-tools is installed, ``scvi`` and ``ldvae``. The baselines
+        ``pca``, ``pca_scaled``, ``mean`` and ``random`` always run.
     presets
         Among ``default`` and ``paper``. Baselines run at the size of each preset; scvi-tools
-        and the ensemble have their own settings and run once, at the size of the first.
+        and the ensembles have their own settings and run once, at the size of the first.
     seed, seeds
         First seed and how many.
     genes, latent, epochs, likelihood
         Instead of the presets' values.
     batch, covariates
         Columns of every data set's cell table, see `RunConfig`. Of the other methods only
-        those of scvi-tools and the ensemble are told of the batch, and none of the covariates.
+        those of scvi-tools and the ensembles are told of the batch, and none of the covariates.
     layer, data_dir
         See `scarce.data.load`.
     circular
@@ -117,7 +117,7 @@ class BenchmarkConfig:
             If one is unknown or out of range.
         """
         for model in self.models:
-            check.one_of("model", model, (*BASELINES, *ALL_MODELS, ENSEMBLE, *PEERS))
+            check.one_of("model", model, (*BASELINES, *ALL_MODELS, *ENSEMBLES, *PEERS))
             require_installed(model)
         for preset in self.presets:
             check.one_of("preset", preset, PRESETS)
