@@ -1,5 +1,6 @@
 """The peak of a block is what lay in memory at most while it ran, nested blocks included."""
 
+import gc
 import sys
 
 import numpy as np
@@ -11,6 +12,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux star
 
 MARGIN = 20.0
 """Megabytes that other things of the process may come and go by."""
+
+
+@pytest.fixture(autouse=True)
+def what_earlier_tests_left_is_gone() -> None:
+    """Else it may be collected while a block runs, and hide as much of what the block takes."""
+    gc.collect()
 
 
 def fill(megabytes: int) -> None:
