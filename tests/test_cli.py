@@ -136,6 +136,17 @@ def test_programmes_are_written_and_names_stay_text(cells: Path, tmp_path: Path)
     assert summary["config"]["gmt"] == "sets.gmt"
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_model_that_uses_no_unit_has_no_tests_of_programmes(cells: Path, tmp_path: Path) -> None:
+    sets = tmp_path / "sets.gmt"
+    sets.write_text("evens\tx\t" + "\t".join(f"g{i}" for i in range(0, 40, 2)) + "\n")
+    shut = ["--latent", "3", "--beta", "1000", "--lr", ".05", "--epochs", "30", "--no-qc"]
+    chosen = ["--models", "bvsc,bvae", "--labels", "kind", "--gmt", sets, "--quiet"]
+    assert run(cells, "--out", tmp_path / "out", *shut, *chosen) == 0
+    tests = pd.read_csv(tmp_path / "out" / "programmes_enrichment.csv")
+    assert list(tests["model"]) == ["bvae"] * 6
+
+
 @pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
 def test_embeddings_open_in_scanpy(finished: Path) -> None:
     import matplotlib as mpl

@@ -251,7 +251,9 @@ def _interpret(
         codes.append(code)
         if found.enrichment is not None:
             tests.append(found.enrichment.assign(model=model))
-    return tuple(told), tuple(codes), pd.concat(tests, ignore_index=True) if tests else None
+    # A model without any unit in use has an empty table, whose columns have no types to join.
+    full = [table for table in tests if len(table)] or tests[:1]
+    return tuple(told), tuple(codes), pd.concat(full, ignore_index=True) if full else None
 
 
 def _type_counts(labels: _Labels) -> pd.Series:
