@@ -1,11 +1,13 @@
 """Fits side by side: one code, the members' mean expression, saved and read back."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import anndata as ad
 import numpy as np
 import pytest
+from scipy.linalg import sqrtm
 
 from scarce import BetaVAE, DeepAutoencoder, Ensemble, choose
 from scarce.contenders import ENSEMBLES, contend
@@ -31,15 +33,53 @@ def ensemble(cells: ad.AnnData) -> Ensemble:
     return Ensemble(BetaVAE(n_latent=3, network=SMALL, training=QUICK), n_members=2).fit(cells)
 
 
-def test_the_code_is_the_leading_components_of_the_members(
-    ensemble: Ensemble, cells: ad.AnnData
-) -> None:
-    beside = np.hstack([member.transform(cells) for member in ensemble.members_]).astype(float)
-    assert not np.array_equal(beside[:, :3], beside[:, 3:])
-    u, s, _ = np.linalg.svd(beside - beside.mean(0), full_matrices=False)
+def test_the_code_is_what_the_members_have_in_common(ensemble: Ensemble, cells: ad.AnnData) -> None:
+    codes = [member.transform(cells).astype(float) for member in ensemble.members_]
+    assert not np.array_equal(*codes)
+    even = []
+    for z in codes:
+        spread = np.cov(z, rowvar=False)
+        floor = 0.1 * np.trace(spread) / 3 * np.eye(3)
+        even.append((z - z.mean(0)) @ np.linalg.inv(sqrtm(spread + floor)))
+    u, s, _ = np.linalg.svd(np.hstack(even), full_matrices=False)
     z = ensemble.transform(cells)
     assert z.shape == (120, 3)
-    np.testing.assert_allclose(np.abs(z), np.abs(u * s)[:, :3], atol=1e-3)
+    np.testing.assert_allclose(np.abs(z), np.abs(u * s * (s / s[0]) ** 2)[:, :3], atol=1e-3)
+
+
+@dataclass
+class Noisy:
+    """Stands for an estimator: two true latents and one of chance, in units of its own."""
+
+    seed: int = 0
+    n_latent: int = 3
+    noise: float = 30.0
+
+    def fit(self, cells: np.ndarray, *, layer: None = None) -> Self:
+        return self
+
+    def transform(self, cells: np.ndarray, *, layer: None = None) -> np.ndarray:
+        rng = np.random.default_rng(self.seed)
+        beside = np.column_stack([cells, self.noise * rng.normal(size=len(cells))])
+        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        return (beside @ turn * 10.0 ** rng.normal()).astype(np.float32)
+
+
+def test_what_one_member_finds_counts_little_however_large_it_is() -> None:
+    cells = np.random.default_rng(0).normal(size=(400, 2)) * [10.0, 20.0] + [0.0, 50.0]
+    z = Ensemble(Noisy(), n_members=5).fit(cells).transform(cells)
+    both = np.linalg.lstsq(z[:, :2], cells - cells.mean(0), rcond=None)[0]
+    errors = cells - cells.mean(0) - z[:, :2] @ both
+    assert (errors.var(0) < 0.05 * cells.var(0)).all()
+    first, second, third = z.std(0)
+    assert second > 0.6 * first
+    assert third < 0.2 * first
+
+
+def test_members_without_anything_to_say_have_the_code_zero() -> None:
+    cells = np.zeros((40, 2))
+    ensemble = Ensemble(Noisy(noise=0), n_members=3).fit(cells)
+    np.testing.assert_array_equal(ensemble.transform(cells), 0)
 
 
 def test_expression_is_the_mean_of_the_members(ensemble: Ensemble, cells: ad.AnnData) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from scarce import layout
 from scarce.layout import neighbourhood, tsne
 
 BLOBS = np.concatenate(
@@ -11,8 +12,9 @@ BLOBS = np.concatenate(
 ).astype(np.float32)
 
 
-@pytest.mark.parametrize("n_components", [2, 3])
-def test_same_seed_same_map(n_components: int) -> None:
+@pytest.mark.parametrize(("n_components", "many"), [(2, 10_000), (2, 100), (3, 10_000)])
+def test_same_seed_same_map(n_components: int, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_MANY_CELLS", many)  # from which maps are drawn another way
     maps = [tsne(neighbourhood(BLOBS, perplexity=15), n_components) for _ in range(2)]
     np.testing.assert_array_equal(*maps)
     assert maps[0].shape == (160, n_components)

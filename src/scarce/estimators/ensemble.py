@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
-from sklearn.decomposition import PCA
+from scipy.linalg import block_diag
 
 from scarce import check
 from scarce.data import write
@@ -18,13 +18,20 @@ from scarce.estimators.models import BetaVAE, load_model
 
 __all__ = ["Ensemble"]
 
+_LITTLE = 0.1
+"""Of a code's mean variance: where a direction has so much, it is given half of the others', or
+a unit out of use would count as much as they."""
+_TINY = float(np.finfo(np.float32).tiny)
+
 
 class Ensemble:
     """Fits of one model from different seeds, whose code is what they have in common.
 
-    The codes of the members are put side by side, and the leading principal components of
-    the cells of the fit are the code: a direction that every member finds outweighs one that
-    few do. The members' own axes are lost in it.
+    The units of a code are its own, so each member's is first given the same spread in every
+    direction, or less where it hardly varies. Of all codes side by side, the leading principal
+    components of the cells of the fit are the code, each times its share of the first's
+    variance: a direction that every member finds counts fully, one that a single member finds
+    hardly. The members' own axes are lost in it.
 
     Parameters
     ----------
@@ -47,7 +54,7 @@ class Ensemble:
     mean_: NDArray[np.float32]
     """Mean of the codes side by side, shape (n_members * n_latent,)."""
     components_: NDArray[np.float32]
-    """Shape (n_latent, n_members * n_latent)."""
+    """From these codes without their mean to the code, (n_latent, n_members * n_latent)."""
 
     def fit(self, cells: Cells, *, layer: str | None = None) -> Self:
         """Fit every member on the same cells, see `Estimator.fit`.
@@ -63,11 +70,10 @@ class Ensemble:
             replace(self.estimator, seed=first + i).fit(cells, layer=layer)
             for i in range(self.n_members)
         ]
-        codes = self._codes(cells, layer)
-        n_latent = min(self.estimator.n_latent, len(codes) - 1)
-        pca = PCA(n_latent, svd_solver="full").fit(codes)
-        self.mean_ = pca.mean_.astype(np.float32)
-        self.components_ = np.ascontiguousarray(pca.components_, np.float32)  # as it is saved
+        codes = self._codes(cells, layer).astype(np.float64)
+        self.mean_ = codes.mean(0).astype(np.float32)
+        shared = _in_common(np.split(codes, self.n_members, axis=1))
+        self.components_ = np.ascontiguousarray(shared, np.float32)  # as it is saved
         return self
 
     def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
@@ -125,3 +131,30 @@ class Ensemble:
 
     def _codes(self, cells: Cells, layer: str | None) -> NDArray[np.float32]:
         return np.hstack([member.transform(cells, layer=layer) for member in self.members_])
+
+
+def _in_common(codes: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the directions that codes share, (n_latent, all their columns), weighted by it.
+
+    With an even spread and no last scaling this is the generalised canonical correlation
+    analysis of Kettenring, Biometrika 1971 (MAXVAR).
+    """
+    even = [_evening(z) for z in codes]
+    n_latent = min(codes[0].shape[1], len(codes[0]) - 1)
+    variance, axes = _principal(np.hstack([z @ e for z, e in zip(codes, even, strict=True)]))
+    share = variance[:n_latent] / max(variance[0], _TINY)
+    shared: NDArray[np.float64] = block_diag(*even) @ axes[:, :n_latent] * share
+    return shared.T
+
+
+def _evening(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix after which a code has variance 1, or less in directions of little."""
+    variance, axes = _principal(z)
+    even: NDArray[np.float64] = axes / np.sqrt(variance + max(_LITTLE * variance.mean(), _TINY))
+    return even
+
+
+def _principal(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variance along the principal axes, and these as columns, largest first."""
+    variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(z, rowvar=False)))
+    return variance[::-1].clip(0), axes[:, ::-1]
