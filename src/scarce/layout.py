@@ -23,6 +23,8 @@ class Neighbourhood:
     """The points, shape (n_cells, n_latent)."""
     affinities: Any
     """Symmetric neighbour probabilities, as openTSNE holds them."""
+    n_jobs: int
+    """Threads that found them, and draw the maps."""
 
 
 def neighbourhood(
@@ -39,18 +41,16 @@ def neighbourhood(
     seed
         Of the approximate search, which replaces the exact one above 1,000 cells.
     n_jobs
-        Threads; -1 for all.
+        Threads, of the maps as well; -1 for one on every core of the machine.
     """
     points: NDArray[np.float64] = np.ascontiguousarray(z, dtype=np.float64)
     affinities = openTSNE.affinity.PerplexityBasedNN(
         points, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=n_jobs, random_state=seed
     )
-    return Neighbourhood(points, affinities)
+    return Neighbourhood(points, affinities, n_jobs)
 
 
-def tsne(
-    near: Neighbourhood, n_components: int, *, seed: int = 0, n_jobs: int = -1
-) -> NDArray[np.float64]:
+def tsne(near: Neighbourhood, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
     """Return a t-SNE map.
 
     Starts from the principal components scaled to standard deviation 1e-4; learning rate
@@ -64,8 +64,6 @@ def tsne(
         2 or 3.
     seed
         Breaks ties among identical cells.
-    n_jobs
-        Threads; -1 for all.
 
     Returns
     -------
@@ -82,7 +80,7 @@ def tsne(
         near.affinities,
         negative_gradient_method="fft" if interpolate else "bh",
         learning_rate=max(200, len(near.z) / 12),
-        n_jobs=n_jobs,
+        n_jobs=near.n_jobs,
         random_state=seed,
     )
     embedding.optimize(_EARLY_STEPS, exaggeration=_EXAGGERATION, momentum=0.5, inplace=True)

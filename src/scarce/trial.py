@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -63,7 +64,7 @@ def trial(
     settings: Settings,
     seed: int,
     unseen: float = 0.0,
-    n_jobs: int = -1,
+    n_jobs: int | None = None,
     progress: Progress = silent,
 ) -> Trial:
     """Fit, map, cluster and score.
@@ -86,7 +87,7 @@ def trial(
         Share of cells kept from the fit, drawn by the seed alone: the same for every model.
         They are coded, mapped and clustered with the others.
     n_jobs
-        Threads of the maps; -1 for all.
+        Threads of the maps; as many as torch has unless given.
     progress
         Opens a progress bar for each long step.
     """
@@ -96,11 +97,11 @@ def trial(
     else:
         z, run, held = _fit_other(cells, rows, model, settings, seed)
         estimator = None
-    near = layout.neighbourhood(z, seed=seed, n_jobs=n_jobs)
+    near = layout.neighbourhood(z, seed=seed, n_jobs=n_jobs or torch.get_num_threads())
     with progress(f"{TITLES[model]}: 2-D map, seed {seed}", 1):
         spaces: dict[str, Points] = {
             "latent": z,
-            "tsne2d": layout.tsne(near, 2, seed=seed, n_jobs=n_jobs),
+            "tsne2d": layout.tsne(near, 2, seed=seed),
         }
     n_types = len(np.unique(labels))
     clusters = {name: cluster.kmeans(points, n_types, seed=seed) for name, points in spaces.items()}
