@@ -27,7 +27,7 @@ def draw_codes(
             "new cells must be drawn from a prior, standard normal or spike-and-slab; found none "
             f"in a {type(module).__name__}. Use a variational model such as BetaVAE or BetaVSC."
         )
-    return module.prior.sample(n_cells, n_latent, torch.Generator().manual_seed(seed))
+    return module.current_prior().sample(n_cells, n_latent, torch.Generator().manual_seed(seed))
 
 
 def posterior_sd(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:

@@ -489,6 +489,7 @@ def _check_options(model: Estimator) -> None:
         "free_bits": {"least": 0},
         "alpha": {"above": 0, "below": 1},
         "start": {"above": 0, "below": 1},
+        "pseudo_inputs": {"least": 0},
     }.items():
         for owner in (model, getattr(model, "units", None)):
             if getattr(owner, name, None) is not None:

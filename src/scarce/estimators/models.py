@@ -18,6 +18,7 @@ from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
+from scarce.models.pseudo_inputs import PseudoInputs
 from scarce.models.vasc import VASCNet
 from scarce.train import TrainConfig
 
@@ -98,16 +99,41 @@ class BetaVSC(Estimator):
 
     @property
     def alpha_(self) -> NDArray[np.float32]:
-        """Probability that each unit is on, as given or as learned, shape (n_latent,)."""
-        return cast(BetaVSCNet, self.module_).prior.logit.detach().sigmoid().numpy()
+        """How often the prior has each unit on, as given or as learned, shape (n_latent,)."""
+        return cast(BetaVSCNet, self.module_).current_prior().gamma.detach().numpy()
 
     def _build(self, body: Body) -> Net:
         alpha = 0.5 if self.alpha is None else self.alpha
         learned = self.alpha is None
         prior = SpikeAndSlabPrior(self.n_latent, alpha, slab=self.units.slab, learned=learned)
         return BetaVSCNet(
-            body, prior, self.units, beta=self.beta, warm_up=self.warm_up, hard=self.hard
+            body,
+            prior,
+            self.units,
+            beta=self.beta,
+            warm_up=self.warm_up,
+            hard=self.hard,
+            pseudo_inputs=self._pseudo_inputs(len(body.first.weight)),
         )
+
+    def _pseudo_inputs(self, n_genes: int) -> PseudoInputs | None:
+        if self.units.pseudo_inputs == 0:
+            return None
+        average = torch.from_numpy(self.covariates_.average)
+        return PseudoInputs(self.units.pseudo_inputs, n_genes, average)
+
+    def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
+        module = cast(BetaVSCNet, super()._start(x, rows))
+        if module.pseudo_inputs is not None:
+            n_inputs = self.units.pseudo_inputs
+            check.in_range("pseudo_inputs", n_inputs, most=len(rows))
+            drawn = x[np.random.default_rng(self.seed).choice(rows, n_inputs, replace=False)]
+            least = np.zeros(x.shape[1])
+            if self.scaling_ is not None:
+                drawn, least = self.scaling_.entries(drawn), self.scaling_.base
+            cells = torch.from_numpy(drawn.toarray() + least).float()
+            module.pseudo_inputs.start_from(cells, torch.from_numpy(least).float())
+        return module
 
 
 @dataclass(kw_only=True, eq=False)

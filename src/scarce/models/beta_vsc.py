@@ -4,6 +4,8 @@ Posterior :math:`q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0`, 
 :math:`p(z_j) = \alpha_j N(m, t^2) + (1 - \alpha_j)\delta_0`, and
 
 .. math:: \mathcal L = -E_{q(z|x)} \log p(x|z) + \beta\,KL(q \,\|\, p).
+
+At choice the prior is the mixture of `scarce.models.pseudo_inputs` instead.
 """
 
 from dataclasses import dataclass
@@ -16,10 +18,10 @@ from scarce.models.posteriors import (
     SpikeAndSlabHead,
     SpikeAndSlabPosterior,
     SpikeAndSlabPrior,
-    freed,
     gaussian_sample,
     soft_gate,
 )
+from scarce.models.pseudo_inputs import Mixture, PseudoInputs
 from scarce.sparse.batches import Batch
 
 __all__ = ["BetaVSCNet", "Units"]
@@ -43,6 +45,9 @@ class Units:
         200 in the supplement of the paper.
     free_bits
         Nats that each unit may use without a price, see `freed`.
+    pseudo_inputs
+        U, how many learned cells the prior is made of, see `PseudoInputs`. 0: none, a
+        `SpikeAndSlabPrior` that is the same for every cell.
     """
 
     slab: tuple[float, float] = (0.0, 1.0)
@@ -50,6 +55,7 @@ class Units:
     opening: tuple[float, float] = (0.0, 0.0)
     sharpness: tuple[float, float] = (50.0, 200.0)
     free_bits: float = 0.0
+    pseudo_inputs: int = 0
 
 
 class BetaVSCNet(Net):
@@ -66,6 +72,11 @@ class BetaVSCNet(Net):
     hard
         Decode gates that are exactly 0 or 1, with the gradient of the soft ones
         (straight-through). Otherwise gates are soft, as in the course report.
+    pseudo_inputs
+        Cells of which the network makes its prior. The share of units that are on in it is
+        then held to that of `prior`, by a term of the loss named ``hyper``: in every step
+        with the weight of one cell's divergence, as in the paper. Where alpha is learned it
+        follows that share.
 
     Notes
     -----
@@ -76,8 +87,8 @@ class BetaVSCNet(Net):
 
     References
     ----------
-    Tonolini, Jensen, Murray-Smith, "Variational Sparse Coding", UAI 2019 (the version of
-    the prior without pseudo-inputs).
+    Tonolini, Jensen, Murray-Smith, "Variational Sparse Coding", UAI 2019; the version
+    of 2018 has no pseudo-inputs.
     """
 
     posterior: SpikeAndSlabHead
@@ -92,6 +103,7 @@ class BetaVSCNet(Net):
         beta: float,
         warm_up: float,
         hard: bool,
+        pseudo_inputs: PseudoInputs | None = None,
     ) -> None:
         head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab, start=units.start)
         super().__init__(body, head, prior)
@@ -99,19 +111,32 @@ class BetaVSCNet(Net):
         self.warm_up = warm_up
         self.hard = hard
         self.units = units
+        self.pseudo_inputs = pseudo_inputs
         self.settled = units.opening[1]
+
+    def current_prior(self, openness: float = 1.0) -> SpikeAndSlabPrior | Mixture:
+        """Return p(z); that of pseudo-inputs has their slabs opened as far as those of cells."""
+        if self.pseudo_inputs is None:
+            return self.prior
+        return self.pseudo_inputs.mixture(
+            lambda cells: self.posterior(self.body.features(cells), openness)
+        )
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell, from one posterior sample."""
         features, reconstruction = self.body.read(batch, generator)
-        q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.units.opening))
+        openness = ramp(progress, *self.units.opening)
+        q: SpikeAndSlabPosterior = self.posterior(features, openness)
+        prior = self.current_prior(openness)
         gate = self._gate(q.logit, progress, generator)
         weight = self.beta * ramp(progress, 0.0, self.warm_up)
         terms = {
             "reconstruction": reconstruction(gate * gaussian_sample(q.mu, q.log_var, generator)),
-            "kl": weight * freed(self.prior.unit_kl(q), self.units.free_bits),
+            "kl": weight * prior.price(q, self.units.free_bits),
         }
-        return Loss(terms["reconstruction"] + terms["kl"], terms)
+        if isinstance(prior, Mixture):
+            terms["hyper"] = weight * prior.hyper(self.prior.logit)
+        return Loss(torch.stack([*terms.values()]).sum(), terms)
 
     def _gate(self, logit: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         first, last = self.units.sharpness

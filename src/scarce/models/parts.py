@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS, Likelihood
 from scarce.models.posteriors import Posterior, Prior, StandardNormal
+from scarce.models.pseudo_inputs import Mixture
 from scarce.sparse.batches import Batch, Matrix
 from scarce.sparse.ops import linear
 
@@ -201,6 +202,10 @@ class Net(nn.Module, ABC):
             )
         return self.posterior(self.body.features(batch))  # type: ignore[no-any-return]
 
+    def current_prior(self) -> Prior | Mixture:
+        """Return p(z): as it is, unless the network itself makes it of cells that it encodes."""
+        return self.prior
+
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code handed downstream: the posterior mean, never a sample."""
         return self.code(batch).mean
@@ -211,14 +216,15 @@ class Net(nn.Module, ABC):
 
     def unit_kl(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return KL(q(z|x) || p(z)) of each cell and unit, in nats."""
-        return self.prior.unit_kl(self.code(batch))  # type: ignore[arg-type]  # of one kind
+        return self.current_prior().unit_kl(self.code(batch))  # type: ignore[arg-type]  # of one kind
 
     def importance_samples(
         self, batch: Batch, n_samples: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
         """Draw codes from q(z|x), gates hard; return them and log p(z) - log q(z|x)."""
         q = self.code(batch)
-        return self.prior.importance_samples(q, n_samples, generator)  # type: ignore[arg-type]
+        prior = self.current_prior()
+        return prior.importance_samples(q, n_samples, generator)  # type: ignore[arg-type]
 
     def reconstruct(
         self, batch: Batch, covariates: Float[Tensor, "cells known"]

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "freed",
     "gaussian_kl",
     "gaussian_sample",
+    "hard_sample",
     "soft_gate",
     "spike_and_slab_kl",
 ]
@@ -111,7 +112,7 @@ class SpikeAndSlabPosterior(NamedTuple):
     r"""Shape (B, J): log odds of :math:`\gamma`, the probability of being on."""
 
     @property
-    def gamma(self) -> Float[Tensor, "cells latent"]:
+    def gamma(self) -> Float[Tensor, "*cells latent"]:
         """Inclusion probabilities."""
         return self.logit.sigmoid()
 
@@ -130,6 +131,17 @@ class SpikeAndSlabPosterior(NamedTuple):
     def sd(self) -> Float[Tensor, "cells latent"]:
         """Posterior standard deviation; it holds the doubt whether the unit is on as well."""
         return self.variance.sqrt()
+
+    def repeated(self, n_samples: int) -> "SpikeAndSlabPosterior":
+        """Return it as that of so many samples of each cell, shape (n_samples, B, J)."""
+        return SpikeAndSlabPosterior(*(a.expand(n_samples, *a.shape) for a in self))
+
+    def log_prob(self, z: Tensor, on: Tensor) -> Float[Tensor, "*cells"]:
+        """Return log q of whole codes: of the gates, and of the values z where they are on."""
+        squares = (z - self.mu).square() / self.log_var.exp()
+        slab = -0.5 * (squares + self.log_var + math.log(2 * math.pi))
+        spike = F.logsigmoid(-self.logit)
+        return torch.where(on, slab + F.logsigmoid(self.logit), spike).sum(-1)
 
 
 class SpikeAndSlabHead(nn.Module):
@@ -203,6 +215,11 @@ class SpikeAndSlabPrior(nn.Module):
         self.n_latent, self.slab = n_latent, slab
         self.logit = nn.Parameter(torch.full((n_latent,), _log_odds(alpha)), requires_grad=learned)
 
+    @property
+    def gamma(self) -> Float[Tensor, " latent"]:
+        """Probability that each unit is on, alpha."""
+        return self.logit.sigmoid()
+
     def kl(self, q: SpikeAndSlabPosterior) -> Float[Tensor, " cells"]:
         """Return KL(q || p) of each cell, in nats."""
         return self.unit_kl(q).sum(1)
@@ -211,14 +228,16 @@ class SpikeAndSlabPrior(nn.Module):
         """Return KL(q || p) of each cell and unit, in nats."""
         return spike_and_slab_kl(*q, self.logit, self.slab)
 
+    def price(self, q: SpikeAndSlabPosterior, free_bits: float) -> Float[Tensor, ""]:
+        """Return KL(q || p) per cell, in which each unit has its free bits, see `freed`."""
+        return freed(self.unit_kl(q), free_bits)
+
     def importance_samples(
         self, q: SpikeAndSlabPosterior, n_samples: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
         """Draw codes with hard gates from q; return them and log p(z) - log q(z|x)."""
-        mu, log_var, logit = (a.expand(n_samples, *a.shape) for a in q)
-        uniform = torch.rand(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
-        on = uniform < logit.sigmoid()
-        z = gaussian_sample(mu, log_var, generator)
+        mu, log_var, logit = many = q.repeated(n_samples)
+        z, on = hard_sample(many, generator)
         ratio = torch.where(
             on,
             _log_ratio(z, mu, log_var, self.slab) + F.logsigmoid(self.logit) - F.logsigmoid(logit),
@@ -232,7 +251,7 @@ class SpikeAndSlabPrior(nn.Module):
         """Draw codes of new cells, whose gates are exactly 0 or 1."""
         mean, sd = self.slab
         z = torch.randn(n_cells, n_latent, generator=generator)
-        return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < self.logit.sigmoid())
+        return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < self.gamma)
 
 
 Posterior: TypeAlias = GaussianPosterior | SpikeAndSlabPosterior
@@ -251,9 +270,17 @@ def gaussian_sample(
     return mu + (0.5 * log_var).exp() * noise
 
 
+def hard_sample(
+    q: SpikeAndSlabPosterior, generator: torch.Generator
+) -> tuple[Float[Tensor, "*cells latent"], Bool[Tensor, "*cells latent"]]:
+    """Draw what each unit has where it is on, and whether it is; their product is the code."""
+    uniform = torch.rand(q.mu.shape, generator=generator, dtype=q.mu.dtype, device=q.mu.device)
+    return gaussian_sample(q.mu, q.log_var, generator), uniform < q.gamma
+
+
 def gaussian_kl(
-    mu: Float[Tensor, "cells latent"], log_var: Float[Tensor, "cells latent"]
-) -> Float[Tensor, "cells latent"]:
+    mu: Float[Tensor, "*cells latent"], log_var: Float[Tensor, "*cells latent"]
+) -> Float[Tensor, "*cells latent"]:
     r"""Return :math:`KL(N(\mu, s^2) \| N(0, 1)) = \tfrac12(\mu^2 + s^2 - 1 - \log s^2)`.
 
     In nats, for each cell and latent.
@@ -262,12 +289,12 @@ def gaussian_kl(
 
 
 def spike_and_slab_kl(
-    mu: Float[Tensor, "cells latent"],
-    log_var: Float[Tensor, "cells latent"],
-    logit: Float[Tensor, "cells latent"],
-    prior_logit: Float[Tensor, " latent"],
+    mu: Float[Tensor, "*#cells latent"],
+    log_var: Float[Tensor, "*#cells latent"],
+    logit: Float[Tensor, "*#cells latent"],
+    prior_logit: Float[Tensor, "*#cells latent"],
     slab: tuple[float, float] = (0.0, 1.0),
-) -> Float[Tensor, "cells latent"]:
+) -> Float[Tensor, "*#cells latent"]:
     r"""KL divergence between a spike-and-slab posterior and prior, in nats.
 
     For :math:`q = \gamma N(\mu, s^2) + (1 - \gamma)\delta_0` against
