@@ -7,7 +7,12 @@ negative binomial and its zero-inflated form.
 """
 
 from scarce.errors import InputError
-from scarce.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from scarce.likelihoods.counts import (
+    NegativeBinomial,
+    Poisson,
+    PoissonLogLink,
+    ZeroInflatedNegativeBinomial,
+)
 from scarce.likelihoods.gaussian import LEAST_VARIANCE, Gaussian, SharedGaussian, SquaredError
 from scarce.likelihoods.likelihood import Likelihood
 
@@ -18,6 +23,7 @@ __all__ = [
     "Likelihood",
     "NegativeBinomial",
     "Poisson",
+    "PoissonLogLink",
     "SharedGaussian",
     "SquaredError",
     "ZeroInflatedNegativeBinomial",

@@ -1,8 +1,9 @@
 r"""Likelihoods of raw counts: what a cell's library holds, shared out among the genes.
 
-The expected counts are :math:`\mu_{ig} = n_i\,\mathrm{softmax}(W h_i + b)_g`, with :math:`n_i`
-the counts of the cell over the modelled genes: observed, not modelled. Their log likelihoods are
-those of counts, in nats, and cannot be compared with densities of log-normalised expression.
+The expected counts are :math:`\mu_{ig} = n_i\,\mathrm{softmax}(W h_i + b)_g`, or, with a log link,
+:math:`n_i \exp(W h_i + b)_g`, with :math:`n_i` the counts of the cell over the modelled genes:
+observed, not modelled. Their log likelihoods are those of counts, in nats, and cannot be compared
+with densities of log-normalised expression.
 
 References
 ----------
@@ -20,9 +21,14 @@ from torch import Tensor, nn
 
 from scarce.likelihoods.likelihood import Likelihood
 from scarce.sparse.batches import Matrix
-from scarce.sparse.count_losses import negative_binomial_loss, poisson_loss, zero_inflated_loss
+from scarce.sparse.count_losses import (
+    log_link_loss,
+    negative_binomial_loss,
+    poisson_loss,
+    zero_inflated_loss,
+)
 
-__all__ = ["NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
+__all__ = ["NegativeBinomial", "Poisson", "PoissonLogLink", "ZeroInflatedNegativeBinomial"]
 
 _LOG_THETA = (-6.0, 10.0)
 """Bounds of the log dispersion. At 10 a mean of 100 has a variance 0.5 % above the Poisson's."""
@@ -63,6 +69,46 @@ class Poisson(Likelihood):
 
     def expected(self, h: Tensor) -> Tensor:
         """Return log(1 + 10,000 p): the logarithm of what is expected of the modelled genes."""
+        return _log_expected(self._linear(h))
+
+
+class PoissonLogLink(Likelihood):
+    r"""Poisson counts of which each gene has a rate of its own: :math:`\log\mu = \log n + a`.
+
+    No softmax ties the genes, so that expectations over a code are known. With
+    :math:`S = \sum_g e^{a_g}` this is the multinomial of `Poisson`, and beside it says of the
+    library that it is Poisson of mean n S: never more likely than `Poisson` of the same a, and
+    as likely where S is 1. The two can be compared.
+    """
+
+    counts: ClassVar[bool] = True
+
+    def inputs(self, x: Matrix) -> Matrix:
+        """Return log(1 + x), without scaling by the library."""
+        return _log1p(x)
+
+    def start_from(self, mean: Tensor, variance: Tensor) -> None:
+        """Begin at the genes' shares of all counts."""
+        _start_from_shares(self.weight, mean)
+
+    def loss(self, x: Matrix, h: Tensor) -> Tensor:
+        """Return -log p(x | h) per cell."""
+        none = h[:, :0]
+        return log_link_loss(x, h, self.weight, none, none, none)
+
+    def expected_loss(
+        self, x: Matrix, known: Tensor, mu: Tensor, log_var: Tensor, logit: Tensor
+    ) -> Tensor:
+        """Return the mean of -log p(x | h) per cell over the code and what is known beside it."""
+        return log_link_loss(x, known, self.weight, mu, log_var, logit)
+
+    def log_prob(self, x: Tensor, h: Tensor) -> Tensor:
+        """Return log p(x | h)."""
+        library, a = x.sum(-1, keepdim=True), self._linear(h)
+        return _sum(torch.xlogy(x, library) + x * a - library * a.exp() - (x + 1).lgamma())
+
+    def expected(self, h: Tensor) -> Tensor:
+        """Return log(1 + 10,000 p), see `Poisson`: given their sum, the counts are multinomial."""
         return _log_expected(self._linear(h))
 
 

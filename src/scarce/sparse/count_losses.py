@@ -1,8 +1,9 @@
 """Log likelihoods of counts given a linear layer, with gradients, for sparse and dense batches.
 
-Formulas and kernels are in `scarce.sparse.counts`. The library of a cell is its counts over the
-modelled genes, and the softmax shares it out. Costs 6 B G D flops per linear map, and no more
-than two B x G arrays: the softmax couples the genes of a cell.
+Formulas and kernels are in `scarce.sparse.counts` and, where a code is averaged over,
+`scarce.sparse.log_link`. The library of a cell is its counts over the modelled genes, and the
+softmax shares it out. Costs 6 B G D flops per linear map, and no more than two B x G arrays: the
+softmax couples the genes of a cell.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scarce.sparse import counts
+from scarce.sparse import counts, log_link
 from scarce.sparse.batches import Matrix
 from scarce.sparse.counts import BLOCK, Entries
+from scarce.sparse.ops import cell_totals, linear
 
-__all__ = ["negative_binomial_loss", "poisson_loss", "zero_inflated_loss"]
+__all__ = ["log_link_loss", "negative_binomial_loss", "poisson_loss", "zero_inflated_loss"]
 
 _GENES = 32 * BLOCK
 """Genes whose log odds of zero inflation are held at once."""
@@ -90,6 +92,41 @@ def zero_inflated_loss(
     )
 
 
+def log_link_loss(
+    x: Matrix,
+    known: Float[Tensor, "cells known"],
+    v: Float[Tensor, "genes columns"],
+    mu: Float[Tensor, "cells latent"],
+    log_var: Float[Tensor, "cells latent"],
+    logit: Float[Tensor, "cells latent"],
+) -> Float[Tensor, ""]:
+    r"""Return :math:`-E_q \log p(x | z)` per cell of Poisson counts with a log link.
+
+    Parameters
+    ----------
+    x
+        Counts, B cells x G genes.
+    known
+        What the genes read beside the code, shape (B, C).
+    v
+        Weights of the units, of what is known and, as last column, biases, in natural
+        logarithms of a gene's share of the library; shape (G, J + C + 1).
+    mu, log_var, logit
+        Mean and log variance of each unit where on, and log odds of being on, shape (B, J).
+
+    Returns
+    -------
+    Scalar, of the dtype of `mu`, in nats.
+    """
+    library, given = cell_totals(x), _with_ones(known)
+    mean = torch.cat([logit.sigmoid() * mu, given], 1)
+    explained = (linear(x, v).double() * mean.double()).sum() + _constant(x, library)
+    expected = _ExpectedCounts.apply(  # type: ignore[no-untyped-call]
+        library, torch.is_grad_enabled(), given, v, mu, log_var.exp(), logit
+    )
+    return ((expected - explained) / len(mu)).to(mu.dtype)  # type: ignore[no-any-return]
+
+
 class _Softmax(NamedTuple):
     """Rates of a batch, before a likelihood looks at them."""
 
@@ -130,6 +167,42 @@ class _CountLoss(torch.autograd.Function):
         grads = ctx.saved_tensors
         same = up.item() == 1  # as a rule; then a pass over all weights is saved
         return None, None, None, *(grads if same else (up * grad for grad in grads))
+
+
+class _ExpectedCounts(torch.autograd.Function):
+    """Sum of the expected counts; its gradients are made along with it, as they share all terms."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        library: Tensor,
+        wanted: bool,
+        given: Tensor,
+        v: Tensor,
+        mu: Tensor,
+        variance: Tensor,
+        logit: Tensor,
+    ) -> Tensor:
+        n_latent = mu.shape[1]
+        on, off = logit.sigmoid(), (-logit).sigmoid()
+        by_unit = (u.detach().T.contiguous().numpy() for u in (mu, variance, on, off))
+        units, size = log_link.Units(*by_unit), library.to(mu.dtype).numpy()
+        weight, rest = v.detach()[:, :n_latent].contiguous(), v.detach()[:, n_latent:]
+        a, d_weight = rest @ given.detach().T, torch.empty_like(weight)
+        sums = np.zeros((-(-len(a) // log_link.BLOCK), n_latent, 3, len(mu)), units.mu.dtype)
+        total = log_link.expected_counts(
+            a.numpy(), weight.numpy(), units, size, d_weight.numpy(), sums, wanted
+        )
+        if wanted:
+            d_mu, d_variance, d_odds = torch.from_numpy(sums.sum(0)).permute(1, 2, 0)
+            d_v = torch.cat([d_weight, a @ given], 1)
+            ctx.save_for_backward(a.T @ rest, d_v, d_mu, d_variance, d_odds * on * off)
+        return library.new_tensor(total)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(up.to(grad.dtype) * grad for grad in ctx.saved_tensors)
 
 
 def _poisson(rates: _Softmax, h: Tensor, v: Tensor, *, wanted: bool) -> tuple[float, list[Tensor]]:
@@ -192,7 +265,7 @@ def _zero_inflated(
 
 def _softmax(x: Matrix, h: Tensor, v: Tensor) -> _Softmax:
     """Share out the library of each cell, but for a last scaling of the exponentials."""
-    listed, library = _entries(x), _library(x)
+    listed, library = _entries(x), cell_totals(x).numpy()
     a = v @ h.T
     n_blocks = -(-len(a) // BLOCK)
     most = np.empty((n_blocks, len(h)), a.numpy().dtype)
@@ -217,15 +290,11 @@ def _entries(x: Matrix) -> Entries:
     return Entries(*counts.entries(*(array.numpy() for array in arrays)))
 
 
-def _library(x: Matrix) -> NDArray[np.float64]:
-    """Sum the counts of each cell."""
-    if isinstance(x, Tensor):
-        return x.sum(1, dtype=torch.float64).numpy()
-    sums: NDArray[np.float64] = x.dense_values.sum(1, dtype=torch.float64).numpy()
-    totals = np.concatenate([[0], np.cumsum(x.values.numpy(), dtype=np.float64)])
-    starts = x.row_starts.numpy()
-    sums += totals[starts[1:]] - totals[starts[:-1]]
-    return sums
+def _constant(x: Matrix, library: Tensor) -> float:
+    r"""Return :math:`\sum x \log n - \log x!` of the batch."""
+    values = (x,) if isinstance(x, Tensor) else (x.values, x.dense_values)
+    factorials = sum(counts.log_factorials(v.flatten().numpy()) for v in values)
+    return float(torch.special.xlogy(library, library).sum()) - factorials
 
 
 def _share(residual: NDArray[np.floating], library: NDArray[np.float64]) -> NDArray[np.floating]:

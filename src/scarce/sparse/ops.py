@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from scarce.sparse.batches import CSRBatch, Matrix
 
-__all__ = ["linear", "squared_error", "squared_error_per_gene"]
+__all__ = ["cell_totals", "linear", "squared_error", "squared_error_per_gene"]
 
 
 def linear(x: Matrix, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
@@ -45,6 +45,15 @@ def linear(x: Matrix, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "ce
     if isinstance(x, Tensor):
         return x @ weight
     return _Linear.apply(weight, x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def cell_totals(x: Matrix) -> Float[Tensor, " cells"]:
+    """Sum the values of each cell, without the base; float64."""
+    if isinstance(x, Tensor):
+        return x.sum(1, dtype=torch.float64)
+    running = F.pad(x.values.cumsum(0, dtype=torch.float64), (1, 0))
+    listed = running[x.row_starts[1:]] - running[x.row_starts[:-1]]
+    return listed + x.dense_values.sum(1, dtype=torch.float64)
 
 
 class _Linear(torch.autograd.Function):
