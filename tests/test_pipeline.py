@@ -171,11 +171,11 @@ def test_summary_names_no_folder(adata: ad.AnnData) -> None:
 
 BAD = {
     "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc'; found 'vae'": {"models": ("vae",)},
-    "likelihood of Linear VSC must be one of 'gaussian'; found 'squared_error'": {
+    "likelihood of Linear VSC must be one of 'gaussian', 'poisson'; found 'squared_error'": {
         "models": ("bvae", "lvsc"),
         "preset": "paper",
     },
-    "likelihood of Linear VSC must be one of 'gaussian'; found 'nb'": {
+    "likelihood of Linear VSC must be one of 'gaussian', 'poisson'; found 'nb'": {
         "models": ("lvsc",),
         "likelihood": "nb",
     },

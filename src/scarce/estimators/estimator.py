@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from scarce import check, metrics
@@ -20,7 +20,7 @@ from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
 from scarce.estimators import saved
-from scarce.estimators.cells import Cells, matrix, select_genes, table
+from scarce.estimators.cells import Cells, log_normalised, matrix, select_genes, table
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.models.parts import Body, Net, Network
@@ -239,11 +239,7 @@ class Estimator(ABC):
         Genes the cells lack are zero. Counts are scaled to 10,000 over these genes.
         """
         x = self._aligned(cells, layer)
-        if not self.module_.body.likelihood.counts:
-            return x
-        totals = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
-        scaled = csr_matrix(diags_array(1e4 / np.where(totals > 0, totals, 1)) @ x)
-        return scaled.log1p().astype(np.float32)
+        return log_normalised(x) if self.module_.body.likelihood.counts else x
 
     def decode(
         self,

@@ -11,11 +11,12 @@ from scipy.sparse import csr_matrix
 
 from scarce import check
 from scarce.estimators import saved
+from scarce.estimators.cells import log_normalised
 from scarce.estimators.estimator import Estimator
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet, Units
-from scarce.models.linear_vsc import LinearVSCNet, nonnegative_programmes
+from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet, nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.pseudo_inputs import PseudoInputs
@@ -150,10 +151,11 @@ class LinearVSC(Estimator):
         See `SpikeAndSlabPrior`.
     batch, covariates, scaled, network, training, seed
         See `Estimator`; of the network the encoder's part, with the likelihood
-        ``"gaussian"``.
+        ``"gaussian"`` or, for raw counts, ``"poisson"``: there each gene has a rate of its
+        own, see `PoissonLogLink`.
     """
 
-    likelihoods = ("gaussian",)
+    likelihoods = tuple(CLOSED_FORMS)
     gated = True
 
     n_latent: int = 16
@@ -164,7 +166,10 @@ class LinearVSC(Estimator):
 
     @property
     def programmes_(self) -> NDArray[np.float32]:
-        """What each unit adds to each gene's expression where it is on, (n_genes, n_latent)."""
+        """What each unit adds to each gene's expression where it is on, (n_genes, n_latent).
+
+        Of counts, to the natural logarithm of the gene's share of them.
+        """
         weight = self.module_.body.likelihood.weight.detach()
         return weight[:, : self.n_latent].numpy().copy()
 
@@ -174,11 +179,15 @@ class LinearVSC(Estimator):
 
     def _net(self, n_genes: int) -> Net:
         linear = replace(self.network, linear_decoder=True)
-        return self._build(Body(n_genes, self.n_latent, linear, self.covariates_.n_columns))
+        n_covariates = self.covariates_.n_columns
+        kind = CLOSED_FORMS[self.network.likelihood]
+        return self._build(Body(n_genes, self.n_latent, linear, n_covariates, kind))
 
     def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
         module = cast(LinearVSCNet, super()._start(x, rows))
-        programmes = nonnegative_programmes(x[rows], self.n_latent, seed=self.seed)
+        # Of counts logarithms as well: for a gene that is not rare, those that a link reads.
+        seen = log_normalised(x[rows]) if module.body.likelihood.counts else x[rows]
+        programmes = nonnegative_programmes(seen, self.n_latent, seed=self.seed)
         if self.scaling_ is not None:
             programmes /= self.scaling_.sd[:, None].astype(np.float32)
         module.start_from(torch.from_numpy(programmes))

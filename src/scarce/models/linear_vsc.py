@@ -9,7 +9,9 @@ Posterior and prior are those of `scarce.models.beta_vsc`; the decoder is
           + \sum_j v_j \|w_j\|_\sigma^2, \qquad
           \|e\|_\sigma^2 = \sum_g e_g^2 / \sigma_g^2.
 
-The first term is the squared error that trains on sparse cells; the second costs G J.
+The first term is the squared error that trains on sparse cells; the second costs G J. Of Poisson
+counts with :math:`\log\mu = \log n + b + W z` the bound is known as well, see
+`scarce.sparse.log_link`; with a softmax over the genes it is not.
 """
 
 import warnings
@@ -24,13 +26,15 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from scarce.likelihoods import Gaussian
+from scarce.likelihoods import Gaussian, Likelihood, PoissonLogLink
 from scarce.models.parts import Body, Loss, Net, ramp
 from scarce.models.posteriors import SpikeAndSlabHead, SpikeAndSlabPosterior, SpikeAndSlabPrior
 from scarce.sparse.batches import Batch
 
-__all__ = ["LinearVSCNet", "nonnegative_programmes"]
+__all__ = ["CLOSED_FORMS", "LinearVSCNet", "nonnegative_programmes"]
 
+CLOSED_FORMS: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "poisson": PoissonLogLink}
+"""By the name an option takes: likelihoods whose expectation over a code is known."""
 _CELLS = 5000
 """Most cells the starting programmes are found on."""
 _START = 0.3
@@ -44,8 +48,8 @@ class LinearVSCNet(Net):
     Parameters
     ----------
     body, prior
-        Encoder and decoder, the decoder linear and the likelihood Gaussian; and what each
-        unit is expected to be.
+        Encoder and decoder, the decoder linear and the likelihood one of `CLOSED_FORMS`; and
+        what each unit is expected to be.
     beta
         Weight of the KL divergence; 1 is the evidence lower bound.
     opening
@@ -80,10 +84,15 @@ class LinearVSCNet(Net):
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell; only inputs are dropped at random."""
-        features, reconstruction = self.body.read(batch, generator)
+        features, at_code = self.body.read(batch, generator)
         q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
+        likelihood = self.body.likelihood
+        if isinstance(likelihood, PoissonLogLink):
+            reconstruction = likelihood.expected_loss(batch.x, batch.covariates, *q)
+        else:
+            reconstruction = at_code(q.mean) + self._spread(q)
         terms = {
-            "reconstruction": reconstruction(q.mean) + self._spread(q),
+            "reconstruction": reconstruction,
             "kl": self.beta * self.prior.kl(q).mean(),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)

@@ -93,10 +93,17 @@ class Body(nn.Module):
         G, J and C.
     network
         Widths and options.
+    likelihood
+        The network's, unless given.
     """
 
     def __init__(
-        self, n_genes: int, n_latent: int, network: Network, n_covariates: int = 0
+        self,
+        n_genes: int,
+        n_latent: int,
+        network: Network,
+        n_covariates: int = 0,
+        likelihood: type[Likelihood] | None = None,
     ) -> None:
         super().__init__()
         widths, n_given = network.n_hidden, n_latent + n_covariates
@@ -110,9 +117,8 @@ class Body(nn.Module):
         self.n_features = widths[-1]
         hidden = () if network.linear_decoder else widths[::-1]
         self.decoder = nn.Sequential(*_stack((n_given, *hidden), network))
-        self.likelihood: Likelihood = LIKELIHOODS[network.likelihood](
-            n_genes, widths[0] + n_covariates if hidden else n_given
-        )
+        kind = likelihood or LIKELIHOODS[network.likelihood]
+        self.likelihood = kind(n_genes, widths[0] + n_covariates if hidden else n_given)
 
     def features(self, batch: Batch) -> Float[Tensor, "cells features"]:
         """Return the encoder's last hidden layer, without dropping inputs."""
