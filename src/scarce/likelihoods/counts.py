@@ -37,8 +37,6 @@ _FIRST_THETA = (0.05, 100.0)
 _FIRST_ZEROS = -3.0
 """Log odds of inflation to begin with, 5 %: zeros of droplet counts are seldom more than sampling
 leaves (Svensson, "Droplet scRNA-seq is not zero-inflated", Nat. Biotechnol. 2020)."""
-_TARGET = 1e4
-"""Counts that log-normalised expression scales every cell to."""
 
 
 class Poisson(Likelihood):
@@ -49,10 +47,6 @@ class Poisson(Likelihood):
     """
 
     counts: ClassVar[bool] = True
-
-    def inputs(self, x: Matrix) -> Matrix:
-        """Return log(1 + x), without scaling by the library."""
-        return _log1p(x)
 
     def start_from(self, mean: Tensor, variance: Tensor) -> None:
         """Begin at the genes' shares of all counts."""
@@ -67,10 +61,6 @@ class Poisson(Likelihood):
         log_mu, mu = _rates(x, self._linear(h))
         return _sum(x * log_mu - mu - (x + 1).lgamma())
 
-    def expected(self, h: Tensor) -> Tensor:
-        """Return log(1 + 10,000 p): the logarithm of what is expected of the modelled genes."""
-        return _log_expected(self._linear(h))
-
 
 class PoissonLogLink(Likelihood):
     r"""Poisson counts of which each gene has a rate of its own: :math:`\log\mu = \log n + a`.
@@ -82,10 +72,6 @@ class PoissonLogLink(Likelihood):
     """
 
     counts: ClassVar[bool] = True
-
-    def inputs(self, x: Matrix) -> Matrix:
-        """Return log(1 + x), without scaling by the library."""
-        return _log1p(x)
 
     def start_from(self, mean: Tensor, variance: Tensor) -> None:
         """Begin at the genes' shares of all counts."""
@@ -107,10 +93,6 @@ class PoissonLogLink(Likelihood):
         library, a = x.sum(-1, keepdim=True), self._linear(h)
         return _sum(torch.xlogy(x, library) + x * a - library * a.exp() - (x + 1).lgamma())
 
-    def expected(self, h: Tensor) -> Tensor:
-        """Return log(1 + 10,000 p), see `Poisson`: given their sum, the counts are multinomial."""
-        return _log_expected(self._linear(h))
-
 
 class NegativeBinomial(Likelihood):
     r"""Negative binomial counts, variance :math:`\mu + \mu^2/\theta_g`, a dispersion per gene.
@@ -123,10 +105,6 @@ class NegativeBinomial(Likelihood):
     def __init__(self, n_genes: int, n_hidden: int) -> None:
         super().__init__(n_genes, n_hidden)
         self.log_theta = nn.Parameter(torch.zeros(n_genes))
-
-    def inputs(self, x: Matrix) -> Matrix:
-        """Return log(1 + x), without scaling by the library."""
-        return _log1p(x)
 
     def start_from(self, mean: Tensor, variance: Tensor) -> None:
         """Begin at the genes' shares of all counts, and at dispersions by moments."""
@@ -143,15 +121,12 @@ class NegativeBinomial(Likelihood):
         at_zero, more = _negative_binomial(x, self._linear(h), log_theta)
         return _sum(at_zero + more)
 
-    def expected(self, h: Tensor) -> Tensor:
-        """Return log(1 + 10,000 p), see `Poisson`."""
-        return _log_expected(self._linear(h))
-
 
 class ZeroInflatedNegativeBinomial(Likelihood):
     r"""Negative binomial counts, of which each is lost with a probability of its own.
 
-    The log odds of that are linear in h: ``zeros``, of the shape of ``weight``.
+    The log odds of that are linear in h: ``zeros``, of the shape of ``weight``. `expected` is of
+    the counts before any is lost.
     """
 
     counts: ClassVar[bool] = True
@@ -163,10 +138,6 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         with torch.no_grad():
             self.zeros.mul_(n_hidden**-0.5)
             self.zeros[:, -1] = _FIRST_ZEROS
-
-    def inputs(self, x: Matrix) -> Matrix:
-        """Return log(1 + x), without scaling by the library."""
-        return _log1p(x)
 
     def start_from(self, mean: Tensor, variance: Tensor) -> None:
         """Begin at the genes' shares of all counts, and at dispersions by moments."""
@@ -185,14 +156,6 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         odds = h @ self.zeros[:, :-1].T + self.zeros[:, -1]
         zero = F.softplus(at_zero - odds) - F.softplus(-odds)
         return _sum(torch.where(x > 0, at_zero + more - F.softplus(odds), zero))
-
-    def expected(self, h: Tensor) -> Tensor:
-        """Return log(1 + 10,000 p), see `Poisson`, of counts before any is lost."""
-        return _log_expected(self._linear(h))
-
-
-def _log1p(x: Matrix) -> Matrix:
-    return x.log1p() if isinstance(x, Tensor) else x.map(torch.log1p)
 
 
 def _start_from_shares(weight: Tensor, mean: Float[Tensor, " genes"]) -> None:
@@ -227,10 +190,6 @@ def _negative_binomial(x: Tensor, a: Tensor, log_theta: Tensor) -> tuple[Tensor,
     rising = (x + theta).lgamma() - theta.lgamma() - (x.double() + 1).lgamma()
     log = (mu / theta.to(mu)).log1p()
     return -theta.to(mu) * log, rising.to(mu) + x * (log_mu - log_theta - log)
-
-
-def _log_expected(a: Tensor) -> Tensor:
-    return (_TARGET * a.softmax(-1)).log1p()
 
 
 def _sum(log_prob: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ from scarce.sparse.batches import Matrix
 
 __all__ = ["Likelihood"]
 
+_TARGET = 1e4
+"""Counts that log-normalised expression scales every cell to."""
+
 
 class Likelihood(nn.Module, ABC):
     """Likelihood of B cells x G genes given the decoder's last hidden layer.
@@ -38,8 +41,10 @@ class Likelihood(nn.Module, ABC):
             self.weight[:, -1] = 0
 
     def inputs(self, x: Matrix) -> Matrix:
-        """Return what the encoder reads of x."""
-        return x
+        """Return what the encoder reads of x; of counts log(1 + x), not scaled by the library."""
+        if not self.counts:
+            return x
+        return x.log1p() if isinstance(x, Tensor) else x.map(torch.log1p)
 
     @abstractmethod
     def start_from(self, mean: Float[Tensor, " genes"], variance: Float[Tensor, " genes"]) -> None:
@@ -56,8 +61,12 @@ class Likelihood(nn.Module, ABC):
         """Return log p(x | h) of each cell, in nats; dense, for evaluation only."""
 
     def expected(self, h: Float[Tensor, "cells hidden"]) -> Float[Tensor, "cells genes"]:
-        """Return the expected log-normalised expression, dense."""
-        return self._linear(h)
+        """Return the expected log-normalised expression, dense.
+
+        Of counts log(1 + 10,000 p), with p the shares of the genes in what is expected.
+        """
+        linear = self._linear(h)
+        return (_TARGET * linear.softmax(-1)).log1p() if self.counts else linear
 
     def log_ratios(self, h: Float[Tensor, "cells hidden"]) -> Float[Tensor, "cells genes"]:
         """Return what is linear in h, centred over the genes, dense.
