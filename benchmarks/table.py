@@ -16,9 +16,8 @@ import pandas as pd
 
 from scarce.cli import bar
 from scarce.compare import Comparison
-from scarce.contenders import ENSEMBLES
 from scarce.data import write
-from scarce.presets import MODELS, PRESETS
+from scarce.presets import ENSEMBLES, MODELS, PRESETS
 from scarce.report import method_names
 from scarce.study import BenchmarkConfig, benchmark
 

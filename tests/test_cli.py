@@ -14,6 +14,8 @@ import pytest
 import scipy.sparse as sp
 
 from scarce.cli import main
+from scarce.estimators import Ensemble
+from scarce.preprocess import normalise
 
 QUICK = ["--epochs", "2", "--latent", "3", "--no-qc", "--models", "bvae", "--quiet"]
 
@@ -134,6 +136,26 @@ def test_programmes_are_written_and_names_stay_text(cells: Path, tmp_path: Path)
     assert set(tests["n_genes"]) == {20}  # g0 has another name now
     summary = json.loads((out / "summary.json").read_text())
     assert summary["config"]["gmt"] == "sets.gmt"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_ensemble_is_run_saved_and_denoises(cells: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--labels", "kind", *QUICK, "--models", "bvsc_ensemble", "--out", out]
+    assert run(cells, *options) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    (found,) = (fit for fit in summary["runs"] if fit["model"] == "bvsc_ensemble")
+    assert (found["settings"]["model"], found["settings"]["n_members"]) == ("BetaVSC", 5)
+    z = ad.read_h5ad(out / "embeddings.h5ad").obsm["X_bvsc_ensemble"]
+    assert z.shape == (60, 3)
+    adata = ad.read_h5ad(cells)
+    normalise(adata)
+    again = Ensemble.load(out / "models" / "bvsc_ensemble")
+    np.testing.assert_array_equal(again.transform(adata), z)
+    denoised = tmp_path / "denoised.h5ad"
+    assert main(["denoise", str(out), str(cells), "--out", str(denoised)]) == 0
+    layer = ad.read_h5ad(denoised).layers["denoised"]
+    np.testing.assert_allclose(layer, again.reconstruct(adata), rtol=1e-6)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -10,12 +10,14 @@ import pytest
 from scipy.linalg import sqrtm
 
 from scarce import BetaVAE, DeepAutoencoder, Ensemble, choose
-from scarce.contenders import ENSEMBLES, contend
 from scarce.data.simulate import simulate
 from scarce.errors import InputError
 from scarce.models.parts import Network
 from scarce.preprocess import normalise
+from scarce.presets import ENSEMBLES, Settings, candidates
+from scarce.sampling import seen_cells
 from scarce.train import TrainConfig
+from scarce.trial import trial
 
 QUICK = TrainConfig(epochs=3, batch_size=32)
 SMALL = Network(n_hidden=(16,))
@@ -142,20 +144,38 @@ def test_a_choice_among_nothing_or_by_no_cell_is_an_error(cells: ad.AnnData) -> 
         choose([BetaVAE()], cells, unseen=1)
 
 
+def settings(likelihood: str = "gaussian") -> Settings:
+    network = replace(SMALL, likelihood=likelihood)
+    return Settings(genes=None, n_latent=3, network=network, training=QUICK)
+
+
 @pytest.mark.parametrize("name", ENSEMBLES)
-def test_as_a_contender_it_never_sees_the_cells_kept_back(
-    name: str, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_of_an_ensemble_never_sees_the_cells_kept_back(
+    name: str, cells: ad.AnnData
 ) -> None:
-    for kind in ENSEMBLES["ensemble"]:
-        monkeypatch.setattr(kind.__init__, "__kwdefaults__", _quick(kind.__init__.__kwdefaults__))
-    rows = np.arange(120) % 4 > 0
+    types = cells.obs["cell_type"].to_numpy(str)
+    rows = seen_cells(120, 0.25, 0)
     other = cells.copy()
     other.X[~rows] = other.X[~rows] * 0.5
-    before, after = (contend(name, c, rows, 3, 0) for c in (cells, other))
-    np.testing.assert_array_equal(before.z[rows], after.z[rows])
-    assert before.reconstruct is not None
-    assert before.reconstruct(cells.X[~rows]).shape == (30, 60)
+    options = {"model": name, "settings": settings(), "seed": 0, "unseen": 0.25}
+    before, after = (trial(c, types, **options) for c in (cells, other))
+    np.testing.assert_array_equal(before.spaces["latent"][rows], after.spaces["latent"][rows])
+    assert not np.array_equal(before.spaces["latent"], after.spaces["latent"])
+    assert isinstance(before.model, Ensemble)
+    assert before.estimator is None
+    members = before.model.members_
+    assert {type(member).__name__ for member in members} == {before.run.settings["model"]}
+    x, x_hat = cells.X[~rows].toarray().astype(float), before.model.reconstruct(cells[~rows])
+    variance = ((x - cells.X[rows].mean(0).A1) ** 2).sum()
+    explained = 1 - ((x - x_hat) ** 2).sum() / variance
+    assert before.held_out["r2"] == pytest.approx(explained, abs=1e-5)
 
 
-def _quick(defaults: dict[str, object]) -> dict[str, object]:
-    return {**defaults, "training": QUICK, "network": SMALL}
+def test_an_ensemble_is_of_models_that_have_the_likelihood() -> None:
+    def kinds(name: str, likelihood: str) -> list[str]:
+        return [type(fit).__name__ for fit in candidates(name, settings(likelihood), seed=0)]
+
+    report = ["DeepAutoencoder", "BetaVAE", "BetaVSC"]
+    assert kinds("ensemble", "gaussian") == [*report, "LinearVSC"]
+    assert kinds("ensemble", "nb") == report
+    assert kinds("bvsc_ensemble", "squared_error") == ["BetaVSC"]

@@ -19,26 +19,12 @@ from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
 
 from scarce.errors import InputError
-from scarce.estimators import (
-    BetaVAE,
-    BetaVSC,
-    DeepAutoencoder,
-    Ensemble,
-    Estimator,
-    LinearVSC,
-    choose,
-)
 from scarce.preprocess import Scaling
 from scarce.sparse.stats import mean_and_variance
 
-__all__ = ["BASELINES", "ENSEMBLES", "PEERS", "Contender", "contend", "require_installed"]
+__all__ = ["BASELINES", "PEERS", "Contender", "contend", "require_installed"]
 
 BASELINES = ("pca", "pca_scaled", "mean", "random")
-ENSEMBLES: dict[str, tuple[type[Estimator], ...]] = {
-    "ensemble": (DeepAutoencoder, BetaVAE, BetaVSC, LinearVSC),
-    "bvsc_ensemble": (BetaVSC,),
-}
-"""Five fits side by side, of the model that explains unseen cells best among these."""
 PEERS = ("scvi", "ldvae")
 
 Rows: TypeAlias = NDArray[np.bool_]
@@ -66,7 +52,7 @@ def contend(
     Parameters
     ----------
     name
-        One of `BASELINES`, `ENSEMBLES` or `PEERS`.
+        One of `BASELINES` or `PEERS`.
     cells
         Log-normalised expression of the genes it sees, and ``layers["counts"]``.
     rows
@@ -76,8 +62,7 @@ def contend(
     seed
         Of every random number.
     batch
-        Column of the cell table that scvi-tools and the ensembles are told of; the baselines
-        know of none.
+        Column of the cell table that scvi-tools is told of; the baselines know of none.
     """
     x = csr_matrix(cells.X)
     if name == "pca":
@@ -88,10 +73,6 @@ def contend(
         return _gene_means(x, rows)
     if name == "random":
         return Contender(np.random.default_rng(seed).normal(size=(x.shape[0], n_latent)), 0.0, 0)
-    if name in ENSEMBLES:
-        kinds = ENSEMBLES[name]
-        models = [kind(n_latent=n_latent, batch=batch, seed=seed) for kind in kinds]
-        return _ensemble(models, cells, rows)
     return _scvi(cells, rows, n_latent, seed, batch, linear=name == "ldvae")
 
 
@@ -147,23 +128,6 @@ def _gene_means(x: csr_matrix, rows: Rows) -> Contender:
     mean, _ = mean_and_variance(x, rows=np.flatnonzero(rows))
     z = np.zeros((x.shape[0], 1))
     return Contender(z, 0.0, len(mean), reconstruct=lambda b: np.tile(mean, (b.shape[0], 1)))
-
-
-def _ensemble(models: list[Estimator], cells: AnnData, rows: Rows) -> Contender:
-    """Neither their networks nor their training follow a preset: they are the defaults."""
-    start = time.perf_counter()
-    seen, first = cells[rows], models[0]
-    best = choose(models, seen, seed=first.seed).best if len(models) > 1 else first
-    model = Ensemble(best).fit(seen)
-    z = model.transform(cells)
-    seconds = time.perf_counter() - start
-    epochs = max(member.history_.epochs for member in model.members_)
-
-    def reconstruct(block: csr_matrix) -> NDArray[np.floating]:
-        return model.reconstruct(AnnData(block, var=cells.var[[]]))
-
-    told = None if best.batch else reconstruct  # a block of counts does not say its batch
-    return Contender(z, seconds, model.n_parameters_, epochs, told)
 
 
 def _scvi(

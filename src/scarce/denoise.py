@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from scarce.data import write
 from scarce.errors import InputError
-from scarce.estimators import Estimator, load_model
+from scarce.estimators import Ensemble, Estimator, load_model
 
 __all__ = ["denoise", "read_model"]
 
@@ -17,13 +17,15 @@ _CHUNK = 2**16
 """Entries of one chunk on disk: 256 kB of float32."""
 
 
-def denoise(estimator: Estimator, adata: AnnData, path: Path, *, layer: str | None = None) -> None:
+def denoise(
+    estimator: Estimator | Ensemble, adata: AnnData, path: Path, *, layer: str | None = None
+) -> None:
     """Write cells with the expression the model expects of them.
 
     Parameters
     ----------
     estimator
-        Fitted model.
+        Fitted model, or several side by side.
     adata
         Log-normalised expression; genes are matched by name.
     path
@@ -59,7 +61,7 @@ def denoise(estimator: Estimator, adata: AnnData, path: Path, *, layer: str | No
                 start += len(block)
 
 
-def read_model(path: Path) -> Estimator:
+def read_model(path: Path) -> Estimator | Ensemble:
     """Read a model from its folder, or from the folder of a run that has only one.
 
     Raises
@@ -67,13 +69,15 @@ def read_model(path: Path) -> Estimator:
     InputError
         If there is no model, or more than one.
     """
+    if (path / "ensemble.safetensors").is_file():
+        return Ensemble.load(path)
     if (path / "model.json").is_file() or not (path / "models").is_dir():
         return load_model(path)
     found = sorted(folder for folder in (path / "models").iterdir() if folder.is_dir())
     if len(found) != 1:
         names = ", ".join(str(folder) for folder in found) or "none"
         raise InputError(f"one model must be named; {path} has {names}. Pass one of them.")
-    return load_model(found[0])
+    return read_model(found[0])
 
 
 def _new_layer(file: h5py.File, shape: tuple[int, int]) -> h5py.Dataset:

@@ -21,7 +21,7 @@ from scarce.covariates import check_covariates
 from scarce.data import read_labels
 from scarce.data.gene_sets import GeneSets, read_gmt
 from scarce.errors import InputError
-from scarce.estimators import Estimator
+from scarce.estimators import Ensemble, Estimator
 from scarce.meaning import account, programmes, stability, store
 from scarce.meaning.effects import ablate, use
 from scarce.meaning.enrichment import require_common
@@ -56,7 +56,7 @@ class Result(NamedTuple):
     adata: AnnData
     """Kept cells with codes and maps of the first seed in ``obsm``, clusters in ``obs``."""
     summary: RunSummary
-    models: dict[str, Estimator]
+    models: dict[str, Estimator | Ensemble]
     """Fitted models of the first seed."""
     enrichment: pd.DataFrame | None = None
     """Every gene set in every latent of them; None without gene sets."""
@@ -95,8 +95,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         require_common(list(cells.var_names), sets)
     groups = labels.types.to_numpy(dtype=str)
     trials = _try_all(cells, groups, config, progress)
-    models = {model: done.estimator for model, done in trials.first.items() if done.estimator}
-    found, codes, enrichment = _interpret(kept, cells, models, trials.fits, sets)
+    found, codes, enrichment = _interpret(kept, cells, trials, sets)
     markers = marker_genes(kept, groups, seed=config.seed)
     summary = RunSummary(
         config=_public(config),
@@ -113,6 +112,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         programmes=found,
         codes=codes,
     )
+    models = {name: done.model for name, done in trials.first.items() if done.model}
     return Result(kept, summary, models, enrichment)
 
 
@@ -230,19 +230,17 @@ def _try_all(
 
 
 def _interpret(
-    adata: AnnData,
-    cells: AnnData,
-    models: dict[str, Estimator],
-    fits: dict[str, list[_Fit]],
-    sets: GeneSets | None,
+    adata: AnnData, cells: AnnData, trials: _Trials, sets: GeneSets | None
 ) -> tuple[tuple[Programme, ...], tuple[CodeSummary, ...], pd.DataFrame | None]:
     """Say what the latents of the first seed mean, and keep that with the cells."""
     told: list[Programme] = []
     codes: list[CodeSummary] = []
     tests: list[pd.DataFrame] = []
-    for model, estimator in models.items():
-        found = programmes(estimator, cells, gmt=sets)
-        mine = fits.get(model, [])
+    for model, done in trials.first.items():
+        if done.estimator is None:
+            continue
+        found = programmes(done.estimator, cells, gmt=sets)
+        mine = trials.fits.get(model, [])
         effects = [fit.effect for fit in mine]
         again = stability([fit.z for fit in mine], effects=effects) if mine else None
         store(adata, model, found, again)

@@ -16,12 +16,27 @@ from scarce.estimators import (
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
-__all__ = ["ALL_MODELS", "MODELS", "PRESETS", "TITLES", "Settings", "build"]
+__all__ = [
+    "ALL_MODELS",
+    "ENSEMBLES",
+    "MODELS",
+    "N_MEMBERS",
+    "PRESETS",
+    "TITLES",
+    "Settings",
+    "build",
+    "candidates",
+]
 
 MODELS = ("dae", "bvae", "bvsc")
 """Those a run trains unless told otherwise."""
 
 ALL_MODELS = (*MODELS, "lvsc", "vasc")
+
+ENSEMBLES = {"ensemble": (*MODELS, "lvsc"), "bvsc_ensemble": ("bvsc",)}
+"""Several fits side by side, of whichever of these models explains unseen cells best."""
+N_MEMBERS = 5
+"""Fits in an ensemble."""
 
 TITLES = {
     "pca": "PCA",
@@ -133,3 +148,9 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         units=settings.units,
         **shared,
     )
+
+
+def candidates(ensemble: str, settings: Settings, *, seed: int) -> list[Estimator]:
+    """Return the unfitted estimators that an ensemble may be of: those that have the likelihood."""
+    fits = [build(model, settings, seed=seed) for model in ENSEMBLES[ensemble]]
+    return [fit for fit in fits if fit.network.likelihood in fit.likelihoods]

@@ -1,9 +1,10 @@
 """One model with one seed: fit it, map its code, cluster both and score the clusters."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,10 +14,18 @@ from scipy.sparse import csr_matrix
 
 from scarce import cluster, held_out, layout, metrics
 from scarce.contenders import contend
-from scarce.estimators import Estimator
+from scarce.estimators import Ensemble, Estimator, choose
 from scarce.likelihoods import LIKELIHOODS
 from scarce.memory import peak_memory
-from scarce.presets import ALL_MODELS, TITLES, Settings, build
+from scarce.presets import (
+    ALL_MODELS,
+    ENSEMBLES,
+    N_MEMBERS,
+    TITLES,
+    Settings,
+    build,
+    candidates,
+)
 from scarce.sampling import seen_cells
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import ModelRun, Score
@@ -41,7 +50,7 @@ class Trial:
     """What came out of one fit."""
 
     run: ModelRun
-    estimator: Estimator | None
+    model: Estimator | Ensemble | None
     """The fitted model; None for what is not one of ours."""
     spaces: dict[str, Points]
     """``latent``, shape (n_cells, n_latent), and ``tsne2d``, shape (n_cells, 2)."""
@@ -54,6 +63,11 @@ class Trial:
     held_out: dict[str, float] = field(default_factory=dict)
     """On the cells kept from the fit, where they are defined: ``r2``, see
     `held_out.explained_variance`; ``elbo`` and ``iwae``, see `held_out.bounds`."""
+
+    @property
+    def estimator(self) -> Estimator | None:
+        """The fitted model if it is a single one, whose latents can be told apart."""
+        return self.model if isinstance(self.model, Estimator) else None
 
 
 def trial(
@@ -92,11 +106,7 @@ def trial(
         Opens a progress bar for each long step.
     """
     rows = seen_cells(cells.n_obs, unseen, seed)
-    if model in ALL_MODELS:
-        z, run, held, estimator = _fit_ours(cells, rows, model, settings, seed, progress)
-    else:
-        z, run, held = _fit_other(cells, rows, model, settings, seed)
-        estimator = None
+    z, run, held, fitted = _fit(cells, rows, model, settings, seed, progress)
     near = layout.neighbourhood(z, seed=seed, n_jobs=n_jobs or torch.get_num_threads())
     with progress(f"{TITLES[model]}: 2-D map, seed {seed}", 1):
         spaces: dict[str, Points] = {
@@ -116,51 +126,91 @@ def trial(
         )
         for name, points in spaces.items()
     )
-    return Trial(run, estimator, spaces, clusters, scores, near, held)
+    return Trial(run, fitted, spaces, clusters, scores, near, held)
 
 
-def _fit_ours(
+class _Fitted(NamedTuple):
+    """One fit, and what it says of all cells."""
+
+    z: Points
+    run: ModelRun
+    held_out: dict[str, float]
+    model: Estimator | Ensemble | None = None
+
+
+def _fit(
     cells: AnnData,
     rows: NDArray[np.bool_],
     model: str,
     settings: Settings,
     seed: int,
     progress: Progress,
-) -> tuple[Points, ModelRun, dict[str, float], Estimator]:
+) -> _Fitted:
+    if model in ALL_MODELS:
+        return _fit_model(cells, rows, model, settings, seed, progress)
+    if model in ENSEMBLES:
+        return _fit_ensemble(cells, rows, model, settings, seed, progress)
+    return _fit_other(cells, rows, model, settings, seed)
+
+
+def _fit_model(
+    cells: AnnData,
+    rows: NDArray[np.bool_],
+    model: str,
+    settings: Settings,
+    seed: int,
+    progress: Progress,
+) -> _Fitted:
     estimator = build(model, settings, seed=seed)
     title = f"{TITLES[model]}: training, seed {seed}"
-    with progress(title, estimator.training.epochs) as on_epoch:
-        with peak_memory() as peak:
-            estimator.fit(cells if rows.all() else cells[rows], on_epoch=on_epoch)
-        z = estimator.transform(cells)
+    with progress(title, estimator.training.epochs) as on_epoch, peak_memory() as peak:
+        estimator.fit(_seen(cells, rows), on_epoch=on_epoch)
     held = {}
     if not rows.all():
-        held = _held_out(cells, rows, estimator, seed)
-    return z, _account(model, estimator, peak.megabytes), held, estimator
+        held = _explained_by(estimator, cells, rows) | _bounds(estimator, cells[~rows], seed)
+    run = _account(model, estimator, peak.megabytes)
+    return _Fitted(estimator.transform(cells), run, held, estimator)
 
 
-def _held_out(
-    cells: AnnData, rows: NDArray[np.bool_], estimator: Estimator, seed: int
-) -> dict[str, float]:
-    unseen = cells[~rows]
-    of_counts = LIKELIHOODS[estimator.network.likelihood].counts
-    # Expression is scaled by the counts of all genes, counts are shared out among these.
-    seen = csr_matrix(cells.X)[rows].data.astype(np.float64)
-    share = float(np.expm1(seen).sum()) / (1e4 * rows.sum())
-
-    def reconstruct(block: slice) -> Points:
-        x_hat = estimator.reconstruct(unseen[block])
-        return np.log1p(share * np.expm1(x_hat)) if of_counts else x_hat
-
-    read = csr_matrix(unseen.layers["counts"] if of_counts else unseen.X)
-    known = estimator.covariates_.columns(unseen.obs)
-    bounds = held_out.bounds(estimator.module_, read, known, seed=seed)
-    return _explained(cells, rows, reconstruct) | bounds
+def _fit_ensemble(
+    cells: AnnData,
+    rows: NDArray[np.bool_],
+    model: str,
+    settings: Settings,
+    seed: int,
+    progress: Progress,
+) -> _Fitted:
+    among = candidates(model, settings, seed=seed)
+    n_tried = len(among) if len(among) > 1 else 0
+    seen, start = _seen(cells, rows), time.perf_counter()
+    title = f"{TITLES[model]}: training, seed {seed}"
+    with progress(title, n_tried + N_MEMBERS) as on_fit, peak_memory() as peak:
+        best = choose(among, seen, seed=seed, on_fit=on_fit).best if n_tried else among[0]
+        ensemble = Ensemble(best, n_members=N_MEMBERS)
+        ensemble.fit(seen, on_fit=lambda n_fits: on_fit(n_tried + n_fits))
+    seconds = time.perf_counter() - start
+    held = {} if rows.all() else _explained_by(ensemble, cells, rows)
+    one = _account(model, ensemble.members_[0], peak.megabytes)
+    run = replace(
+        one,
+        seed=seed,
+        seconds=seconds,
+        epochs=max(member.history_.epochs for member in ensemble.members_),
+        n_parameters=ensemble.n_parameters_,
+        settings={
+            "model": type(best).__name__,
+            "n_members": N_MEMBERS,
+            **best.options,
+        },
+        history={},
+        notes=(),
+    )
+    return _Fitted(ensemble.transform(cells), run, held, ensemble)
 
 
 def _fit_other(
     cells: AnnData, rows: NDArray[np.bool_], model: str, settings: Settings, seed: int
-) -> tuple[Points, ModelRun, dict[str, float]]:
+) -> _Fitted:
     with peak_memory() as peak:
         done = contend(model, cells, rows, settings.n_latent, seed, settings.batch)
     run = ModelRun(
@@ -176,9 +226,39 @@ def _fit_other(
     )
     reconstruct = done.reconstruct
     if rows.all() or reconstruct is None:
-        return done.z, run, {}
+        return _Fitted(done.z, run, {})
     x = csr_matrix(cells[~rows].X)
-    return done.z, run, _explained(cells, rows, lambda block: reconstruct(x[block]))
+    return _Fitted(done.z, run, _explained(cells, rows, lambda block: reconstruct(x[block])))
+
+
+def _seen(cells: AnnData, rows: NDArray[np.bool_]) -> AnnData:
+    return cells if rows.all() else cells[rows]
+
+
+def _explained_by(
+    model: Estimator | Ensemble, cells: AnnData, rows: NDArray[np.bool_]
+) -> dict[str, float]:
+    unseen = cells[~rows]
+    # Expression is scaled by the counts of all genes, counts are shared out among these.
+    seen = csr_matrix(cells.X)[rows].data.astype(np.float64)
+    share = float(np.expm1(seen).sum()) / (1e4 * rows.sum())
+    of_counts = _of_counts(model.estimator if isinstance(model, Ensemble) else model)
+
+    def reconstruct(block: slice) -> Points:
+        x_hat = model.reconstruct(unseen[block])
+        return np.log1p(share * np.expm1(x_hat)) if of_counts else x_hat
+
+    return _explained(cells, rows, reconstruct)
+
+
+def _bounds(estimator: Estimator, unseen: AnnData, seed: int) -> dict[str, float]:
+    read = csr_matrix(unseen.layers["counts"] if _of_counts(estimator) else unseen.X)
+    known = estimator.covariates_.columns(unseen.obs)
+    return held_out.bounds(estimator.module_, read, known, seed=seed)
+
+
+def _of_counts(estimator: Estimator) -> bool:
+    return LIKELIHOODS[estimator.network.likelihood].counts
 
 
 def _explained(

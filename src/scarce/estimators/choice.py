@@ -1,6 +1,6 @@
 """Which of several models to use: the one that best explains cells it never saw."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ def choose(
     layer: str | None = None,
     unseen: float = 0.1,
     seed: int = 0,
+    on_fit: Callable[[int], object] | None = None,
 ) -> Choice:
     """Fit each candidate on some of the cells, and choose by how well it explains the others.
 
@@ -48,6 +49,8 @@ def choose(
         Share of cells kept from the fits.
     seed
         Of the draw of these cells. The candidates have seeds of their own.
+    on_fit
+        Told how many candidates are fitted, after each.
 
     Raises
     ------
@@ -63,8 +66,12 @@ def choose(
             f"a choice must keep at least one cell from the fits; found {len(seen)} cells, of "
             f"which a share of {unseen:g} is none. Pass more cells or name one estimator."
         )
-    explained = tuple(_explained(candidate, cells, seen, layer) for candidate in candidates)
-    return Choice(candidates[int(np.argmax(explained))], explained)
+    explained: list[float] = []
+    for candidate in candidates:
+        explained.append(_explained(candidate, cells, seen, layer))
+        if on_fit:
+            on_fit(len(explained))
+    return Choice(candidates[int(np.argmax(explained))], tuple(explained))
 
 
 def _explained(

@@ -1,5 +1,6 @@
 """Several fits of one model side by side: steadier than any of them, at their joint cost."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 from scipy.linalg import block_diag
+from scipy.sparse import csr_matrix
 
 from scarce import check
 from scarce.data import write
@@ -56,8 +58,21 @@ class Ensemble:
     components_: NDArray[np.float32]
     """From these codes without their mean to the code, (n_latent, n_members * n_latent)."""
 
-    def fit(self, cells: Cells, *, layer: str | None = None) -> Self:
-        """Fit every member on the same cells, see `Estimator.fit`.
+    def fit(
+        self,
+        cells: Cells,
+        *,
+        layer: str | None = None,
+        on_fit: Callable[[int], object] | None = None,
+    ) -> Self:
+        """Fit every member on the same cells.
+
+        Parameters
+        ----------
+        cells, layer
+            See `Estimator.fit`.
+        on_fit
+            Told how many members are fitted, after each.
 
         Raises
         ------
@@ -66,10 +81,11 @@ class Ensemble:
         """
         check.in_range("n_members", self.n_members, least=2)
         first = self.estimator.seed * self.n_members
-        self.members_ = [
-            replace(self.estimator, seed=first + i).fit(cells, layer=layer)
-            for i in range(self.n_members)
-        ]
+        self.members_ = []
+        for seed in range(first, first + self.n_members):
+            self.members_.append(replace(self.estimator, seed=seed).fit(cells, layer=layer))
+            if on_fit:
+                on_fit(len(self.members_))
         codes = self._codes(cells, layer).astype(np.float64)
         self.mean_ = codes.mean(0).astype(np.float32)
         shared = _in_common(np.split(codes, self.n_members, axis=1))
@@ -85,12 +101,26 @@ class Ensemble:
         """Fit, then transform the same cells."""
         return self.fit(cells, layer=layer).transform(cells, layer=layer)
 
+    def expression(self, cells: Cells, *, layer: str | None = None) -> csr_matrix:
+        """Return log-normalised expression of the genes of the fit, see `Estimator.expression`."""
+        return self.members_[0].expression(cells, layer=layer)
+
     def reconstruct(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Return the mean of the members' expected expression, dense, (n_cells, n_genes)."""
-        total = self.members_[0].reconstruct(cells, layer=layer)
-        for member in self.members_[1:]:
-            total += member.reconstruct(cells, layer=layer)
-        return np.divide(total, self.n_members, out=total)
+        return np.concatenate(list(self.reconstruct_blocks(cells, layer=layer)))
+
+    def reconstruct_blocks(
+        self, cells: Cells, *, layer: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield what `reconstruct` returns, some cells at a time."""
+        blocks = (member.reconstruct_blocks(cells, layer=layer) for member in self.members_)
+        for of_members in zip(*blocks, strict=True):
+            yield np.mean(of_members, axis=0)
+
+    @property
+    def var_names_(self) -> list[str] | None:
+        """Genes of the fit; None if it was on a bare matrix."""
+        return self.members_[0].var_names_
 
     @property
     def n_parameters_(self) -> int:

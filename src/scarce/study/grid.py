@@ -7,11 +7,11 @@ from pathlib import Path
 
 from scarce import __version__, check
 from scarce.config import RunConfig
-from scarce.contenders import BASELINES, ENSEMBLES, PEERS, require_installed
+from scarce.contenders import BASELINES, PEERS, require_installed
 from scarce.covariates import check_covariates
 from scarce.data import DATASETS
 from scarce.errors import InputError
-from scarce.presets import ALL_MODELS, MODELS, PRESETS, Settings
+from scarce.presets import ALL_MODELS, ENSEMBLES, MODELS, PRESETS, Settings
 from scarce.study.labelled import Facts, Source, forget, load_labelled
 
 __all__ = ["BenchmarkConfig", "Task", "TrialConfig"]
@@ -65,15 +65,15 @@ class BenchmarkConfig:
         ``bvsc_ensemble`` and, where scvi-tools is installed, ``scvi`` and ``ldvae``. The baselines
         ``pca``, ``pca_scaled``, ``mean`` and ``random`` always run.
     presets
-        Among ``default`` and ``paper``. Baselines run at the size of each preset; scvi-tools
-        and the ensembles have their own settings and run once, at the size of the first.
+        Among ``default`` and ``paper``. Baselines run at the size of each preset. What is no
+        part of the course report runs with the first only; of that scvi-tools takes the size.
     seed, seeds
         First seed and how many.
     genes, latent, epochs, likelihood
         Instead of the presets' values.
     batch, covariates
         Columns of every data set's cell table, see `RunConfig`. Of the other methods only
-        those of scvi-tools and the ensembles are told of the batch, and none of the covariates.
+        those of scvi-tools are told of the batch, and none of the covariates.
     layer, data_dir
         See `scarce.data.load`.
     circular
