@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="pbmc3k", help="10x folder of PBMC3k")
     parser.add_argument("--likelihoods", default=",".join(LIKELIHOODS))
-    parser.add_argument("--models", default="bvae,bvsc")
+    parser.add_argument("--models", default="bvae,bvsc,lvsc")
     parser.add_argument("--genes", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -39,7 +39,10 @@ def main() -> None:
     variable_genes(adata, options.genes)
     cells = adata[:, adata.var["highly_variable"].to_numpy()].copy()
     models, likelihoods = options.models.split(","), options.likelihoods.split(",")
-    found: dict[tuple[str, str], list[float]] = {(a, b): [] for a in likelihoods for b in models}
+    has = {m: build(m, PRESETS["default"], seed=0).likelihoods for m in models}
+    found: dict[tuple[str, str], list[float]] = {
+        (likelihood, m): [] for likelihood in likelihoods for m in models if likelihood in has[m]
+    }
     for seed in range(options.seeds):
         for (likelihood, model), values in found.items():
             values.append(_iwae(cells, model, likelihood, seed))
@@ -48,7 +51,7 @@ def main() -> None:
     print("|---|---|" + "---|" * len(models))
     for likelihood in likelihoods:
         kind = "counts" if LIKELIHOODS[likelihood].counts else "expression"
-        texts = [_text(found[likelihood, model]) for model in models]
+        texts = [_text(found.get((likelihood, model), [])) for model in models]
         print(f"| {kind} | `{likelihood}` | {' | '.join(texts)} |")
 
 
@@ -62,6 +65,8 @@ def _iwae(cells: AnnData, model: str, likelihood: str, seed: int) -> float:
 
 
 def _text(values: list[float]) -> str:
+    if not values:
+        return "–"
     return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
