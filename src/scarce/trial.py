@@ -106,7 +106,7 @@ def trial(
         Opens a progress bar for each long step.
     """
     rows = seen_cells(cells.n_obs, unseen, seed)
-    z, run, held, fitted = _fit(cells, rows, model, settings, seed, progress)
+    z, run, held, fitted = _fit(_Task(cells, rows, model, settings, seed, progress))
     near = layout.neighbourhood(z, seed=seed, n_jobs=n_jobs or torch.get_num_threads())
     with progress(f"{TITLES[model]}: 2-D map, seed {seed}", 1):
         spaces: dict[str, Points] = {
@@ -129,6 +129,31 @@ def trial(
     return Trial(run, fitted, spaces, clusters, scores, near, held)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What to fit, on which cells; see `trial`."""
+
+    cells: AnnData
+    rows: NDArray[np.bool_]
+    """Cells to fit on, shape (n_cells,)."""
+    model: str
+    settings: Settings
+    seed: int
+    progress: Progress
+
+    @property
+    def seen(self) -> AnnData:
+        return self.cells if self.rows.all() else self.cells[self.rows]
+
+    @property
+    def unseen(self) -> AnnData:
+        return self.cells[~self.rows]
+
+    @property
+    def title(self) -> str:
+        return f"{TITLES[self.model]}: training, seed {self.seed}"
+
+
 class _Fitted(NamedTuple):
     """One fit, and what it says of all cells."""
 
@@ -138,85 +163,56 @@ class _Fitted(NamedTuple):
     model: Estimator | Ensemble | None = None
 
 
-def _fit(
-    cells: AnnData,
-    rows: NDArray[np.bool_],
-    model: str,
-    settings: Settings,
-    seed: int,
-    progress: Progress,
-) -> _Fitted:
-    if model in ALL_MODELS:
-        return _fit_model(cells, rows, model, settings, seed, progress)
-    if model in ENSEMBLES:
-        return _fit_ensemble(cells, rows, model, settings, seed, progress)
-    return _fit_other(cells, rows, model, settings, seed)
+def _fit(task: _Task) -> _Fitted:
+    if task.model in ALL_MODELS:
+        return _fit_model(task)
+    return _fit_ensemble(task) if task.model in ENSEMBLES else _fit_other(task)
 
 
-def _fit_model(
-    cells: AnnData,
-    rows: NDArray[np.bool_],
-    model: str,
-    settings: Settings,
-    seed: int,
-    progress: Progress,
-) -> _Fitted:
-    estimator = build(model, settings, seed=seed)
-    title = f"{TITLES[model]}: training, seed {seed}"
-    with progress(title, estimator.training.epochs) as on_epoch, peak_memory() as peak:
-        estimator.fit(_seen(cells, rows), on_epoch=on_epoch)
+def _fit_model(task: _Task) -> _Fitted:
+    estimator = build(task.model, task.settings, seed=task.seed)
+    with task.progress(task.title, estimator.training.epochs) as on_epoch, peak_memory() as peak:
+        estimator.fit(task.seen, on_epoch=on_epoch)
     held = {}
-    if not rows.all():
-        held = _explained_by(estimator, cells, rows) | _bounds(estimator, cells[~rows], seed)
-    run = _account(model, estimator, peak.megabytes)
-    return _Fitted(estimator.transform(cells), run, held, estimator)
+    if not task.rows.all():
+        held = _explained_by(estimator, task) | _bounds(estimator, task)
+    run = _account(task.model, estimator, peak.megabytes)
+    return _Fitted(estimator.transform(task.cells), run, held, estimator)
 
 
-def _fit_ensemble(
-    cells: AnnData,
-    rows: NDArray[np.bool_],
-    model: str,
-    settings: Settings,
-    seed: int,
-    progress: Progress,
-) -> _Fitted:
-    among = candidates(model, settings, seed=seed)
+def _fit_ensemble(task: _Task) -> _Fitted:
+    among = candidates(task.model, task.settings, seed=task.seed)
     n_tried = len(among) if len(among) > 1 else 0
-    seen, start = _seen(cells, rows), time.perf_counter()
-    title = f"{TITLES[model]}: training, seed {seed}"
-    with progress(title, n_tried + N_MEMBERS) as on_fit, peak_memory() as peak:
-        best = choose(among, seen, seed=seed, on_fit=on_fit).best if n_tried else among[0]
+    seen, start = task.seen, time.perf_counter()
+    with task.progress(task.title, n_tried + N_MEMBERS) as on_fit, peak_memory() as peak:
+        best = choose(among, seen, seed=task.seed, on_fit=on_fit).best if n_tried else among[0]
         ensemble = Ensemble(best, n_members=N_MEMBERS)
         ensemble.fit(seen, on_fit=lambda n_fits: on_fit(n_tried + n_fits))
     seconds = time.perf_counter() - start
-    held = {} if rows.all() else _explained_by(ensemble, cells, rows)
-    one = _account(model, ensemble.members_[0], peak.megabytes)
     run = replace(
-        one,
-        seed=seed,
+        _account(task.model, ensemble.members_[0], peak.megabytes),
+        seed=task.seed,
         seconds=seconds,
         epochs=max(member.history_.epochs for member in ensemble.members_),
         n_parameters=ensemble.n_parameters_,
-        settings={
-            "model": type(best).__name__,
-            "n_members": N_MEMBERS,
-            **best.options,
-        },
+        settings={"model": type(best).__name__, "n_members": N_MEMBERS, **best.options},
         history={},
         notes=(),
     )
-    return _Fitted(ensemble.transform(cells), run, held, ensemble)
+    held = {} if task.rows.all() else _explained_by(ensemble, task)
+    return _Fitted(ensemble.transform(task.cells), run, held, ensemble)
 
 
-def _fit_other(
-    cells: AnnData, rows: NDArray[np.bool_], model: str, settings: Settings, seed: int
-) -> _Fitted:
+def _fit_other(task: _Task) -> _Fitted:
+    settings = task.settings
     with peak_memory() as peak:
-        done = contend(model, cells, rows, settings.n_latent, seed, settings.batch)
+        done = contend(
+            task.model, task.cells, task.rows, settings.n_latent, task.seed, settings.batch
+        )
     run = ModelRun(
-        model=model,
-        title=TITLES[model],
-        seed=seed,
+        model=task.model,
+        title=TITLES[task.model],
+        seed=task.seed,
         seconds=done.seconds,
         epochs=done.epochs,
         n_parameters=done.n_parameters,
@@ -225,48 +221,41 @@ def _fit_other(
         peak_mb=peak.megabytes,
     )
     reconstruct = done.reconstruct
-    if rows.all() or reconstruct is None:
+    if task.rows.all() or reconstruct is None:
         return _Fitted(done.z, run, {})
-    x = csr_matrix(cells[~rows].X)
-    return _Fitted(done.z, run, _explained(cells, rows, lambda block: reconstruct(x[block])))
+    x = csr_matrix(task.unseen.X)
+    return _Fitted(done.z, run, _explained(task, lambda block: reconstruct(x[block])))
 
 
-def _seen(cells: AnnData, rows: NDArray[np.bool_]) -> AnnData:
-    return cells if rows.all() else cells[rows]
-
-
-def _explained_by(
-    model: Estimator | Ensemble, cells: AnnData, rows: NDArray[np.bool_]
-) -> dict[str, float]:
-    unseen = cells[~rows]
+def _explained_by(model: Estimator | Ensemble, task: _Task) -> dict[str, float]:
+    unseen = task.unseen
     # Expression is scaled by the counts of all genes, counts are shared out among these.
-    seen = csr_matrix(cells.X)[rows].data.astype(np.float64)
-    share = float(np.expm1(seen).sum()) / (1e4 * rows.sum())
+    seen = csr_matrix(task.cells.X)[task.rows].data.astype(np.float64)
+    share = float(np.expm1(seen).sum()) / (1e4 * task.rows.sum())
     of_counts = _of_counts(model.estimator if isinstance(model, Ensemble) else model)
 
     def reconstruct(block: slice) -> Points:
         x_hat = model.reconstruct(unseen[block])
         return np.log1p(share * np.expm1(x_hat)) if of_counts else x_hat
 
-    return _explained(cells, rows, reconstruct)
+    return _explained(task, reconstruct)
 
 
-def _bounds(estimator: Estimator, unseen: AnnData, seed: int) -> dict[str, float]:
+def _bounds(estimator: Estimator, task: _Task) -> dict[str, float]:
+    unseen = task.unseen
     read = csr_matrix(unseen.layers["counts"] if _of_counts(estimator) else unseen.X)
     known = estimator.covariates_.columns(unseen.obs)
-    return held_out.bounds(estimator.module_, read, known, seed=seed)
+    return held_out.bounds(estimator.module_, read, known, seed=task.seed)
 
 
 def _of_counts(estimator: Estimator) -> bool:
     return LIKELIHOODS[estimator.network.likelihood].counts
 
 
-def _explained(
-    cells: AnnData, rows: NDArray[np.bool_], reconstruct: Callable[[slice], Points]
-) -> dict[str, float]:
-    x = csr_matrix(cells.X)
-    mean, _ = mean_and_variance(x[rows])
-    return {"r2": held_out.explained_variance(x[~rows], mean, reconstruct)}
+def _explained(task: _Task, reconstruct: Callable[[slice], Points]) -> dict[str, float]:
+    x = csr_matrix(task.cells.X)
+    mean, _ = mean_and_variance(x[task.rows])
+    return {"r2": held_out.explained_variance(x[~task.rows], mean, reconstruct)}
 
 
 def _account(model: str, estimator: Estimator, peak_mb: float) -> ModelRun:
