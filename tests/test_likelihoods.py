@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
-from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
+from batches import batch_of
 from scarce.likelihoods import LIKELIHOODS, Likelihood
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.parts import Body, Network
-from scarce.sparse.batches import Batch, Batches, Matrix
+from scarce.sparse.batches import Batch
 from scarce.sparse.count_losses import negative_binomial_loss, poisson_loss, zero_inflated_loss
 from scarce.sparse.elementary import exp, log1p
 
@@ -26,15 +26,6 @@ LOSSES = {"poisson": poisson_loss, "nb": negative_binomial_loss, "zinb": zero_in
 every_loss = pytest.mark.parametrize("name", LOSSES)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 WIDTH = 3
-
-
-def batch_of(
-    counts: np.ndarray, path: str = "sparse", dtype: torch.dtype = torch.float64
-) -> Matrix:
-    (batch,) = Batches(
-        csr_matrix(counts.astype(float)), batch_size=len(counts), path=path, dtype=dtype
-    ).ordered()
-    return batch.x
 
 
 def weights(name: str, n_cells: int, n_genes: int, width: int = WIDTH) -> list[torch.Tensor]:

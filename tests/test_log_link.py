@@ -14,24 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
-from scipy.sparse import csr_matrix
 from scipy.special import expit
 
+from batches import batch_of
 from scarce.likelihoods import PoissonLogLink
-from scarce.sparse.batches import Batches, Matrix
 from scarce.sparse.count_losses import log_link_loss
 
 LATENT, KNOWN = 3, 2
 every_path = pytest.mark.parametrize("path", ["sparse", "dense"])
-
-
-def batch_of(
-    counts: np.ndarray, path: str = "sparse", dtype: torch.dtype = torch.float64
-) -> Matrix:
-    (batch,) = Batches(
-        csr_matrix(counts.astype(float)), batch_size=len(counts), path=path, dtype=dtype
-    ).ordered()
-    return batch.x
 
 
 class Arguments(NamedTuple):

@@ -93,7 +93,7 @@ class RunConfig:
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)
-        for model in set(self.models) - set(ENSEMBLES):
+        for model in (name for name in self.models if name not in ENSEMBLES):
             fit = build(model, settings, seed=self.seed)
             check.one_of(f"likelihood of {TITLES[model]}", fit.network.likelihood, fit.likelihoods)
         return replace(
