@@ -1,9 +1,9 @@
 """The peak of a block is what lay in memory at most while it ran, nested blocks included."""
 
 import gc
+import mmap
 import sys
 
-import numpy as np
 import pytest
 
 from scarce.memory import peak_memory
@@ -21,8 +21,14 @@ def what_earlier_tests_left_is_gone() -> None:
 
 
 def fill(megabytes: int) -> None:
-    """Write to so many megabytes and let go of them."""
-    np.ones(megabytes * 1_000_000, np.uint8)
+    """Write to so many megabytes and let go of them.
+
+    They are asked of the system: an array may lie in what earlier tests freed and the
+    process kept, and then raises no peak.
+    """
+    with mmap.mmap(-1, megabytes * 1_000_000) as memory:
+        for _ in range(megabytes):
+            memory.write(bytes(1_000_000))
 
 
 def test_a_peak_is_that_of_the_block_and_of_nothing_before_it() -> None:
