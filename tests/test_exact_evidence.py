@@ -39,7 +39,7 @@ class Fixed(nn.Module):
 
 def vsc(w: np.ndarray, b: np.ndarray, alpha: np.ndarray, *posterior: np.ndarray) -> BetaVSCNet:
     """A network with this decoder, prior (a probability per unit) and posterior."""
-    network = Network(n_hidden=(4,), linear_decoder=True)
+    network = Network(n_hidden=(4,), decoder="linear")
     prior = SpikeAndSlabPrior(LATENT, 0.5, learned=True)
     body = Body(GENES, LATENT, network)
     net = BetaVSCNet(body, prior, Units(), beta=1.0, warm_up=0.0, hard=True)
@@ -130,7 +130,7 @@ def test_with_the_true_posterior_every_sample_weighs_the_exact_likelihood(
 def with_pseudo_inputs(w: np.ndarray, b: np.ndarray) -> BetaVSCNet:
     """A network with this decoder whose encoder makes posterior and prior, of three cells."""
     torch.manual_seed(0)
-    body = Body(GENES, LATENT, Network(n_hidden=(4,), linear_decoder=True))
+    body = Body(GENES, LATENT, Network(n_hidden=(4,), decoder="linear"))
     inputs = PseudoInputs(3, GENES, torch.zeros(0))
     prior = SpikeAndSlabPrior(LATENT, 0.5)
     net = BetaVSCNet(

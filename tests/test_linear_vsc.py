@@ -16,7 +16,8 @@ from sklearn.metrics import f1_score
 from scarce import LinearVSC
 from scarce.data.simulate import simulate
 from scarce.held_out import bounds
-from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet, nonnegative_programmes
+from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet
+from scarce.models.nonnegative import nonnegative_programmes
 from scarce.models.parts import Body, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.preprocess import normalise
@@ -28,7 +29,7 @@ GENES, LATENT = 12, 3
 
 def net(slab: tuple[float, float], likelihood: str = "gaussian") -> LinearVSCNet:
     torch.manual_seed(0)
-    network = Network(n_hidden=(8,), input_dropout=0.0, linear_decoder=True)
+    network = Network(n_hidden=(8,), input_dropout=0.0, decoder="linear")
     prior = SpikeAndSlabPrior(LATENT, 0.3, slab=slab)
     body = Body(GENES, LATENT, network, likelihood=CLOSED_FORMS[likelihood])
     return LinearVSCNet(body, prior, beta=1.0, opening=(0.05, 0.3)).eval()

@@ -26,7 +26,7 @@ from scarce.train import TrainConfig
 
 QUICK = TrainConfig(epochs=3, batch_size=32)
 DEEP = Network(n_hidden=(16, 8), input_dropout=0.0)
-LINEAR = replace(DEEP, linear_decoder=True)
+LINEAR = replace(DEEP, decoder="linear")
 
 
 @pytest.fixture(scope="module")

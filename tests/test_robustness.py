@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scarce import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
 from scarce.estimators import Estimator, Units
 from scarce.likelihoods import LIKELIHOODS
-from scarce.models.parts import Network
+from scarce.models.parts import DECODERS, Network
 from scarce.preprocess import normalise
 from scarce.train import TrainConfig
 
@@ -49,7 +49,7 @@ def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str,
             first_linear=bool(rng.integers(2)),
             input_dropout=float(rng.choice([0.0, 0.5, 0.99])),
             likelihood=likelihood,
-            linear_decoder=bool(rng.integers(2)),
+            decoder=DECODERS[rng.integers(len(DECODERS))],
             condition_encoder=bool(rng.integers(2)),
         ),
         "training": TrainConfig(

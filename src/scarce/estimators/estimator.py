@@ -23,7 +23,7 @@ from scarce.estimators import saved
 from scarce.estimators.cells import Cells, log_normalised, matrix, select_genes, table
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.models.parts import Body, Net, Network
+from scarce.models.parts import DECODERS, Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
@@ -478,6 +478,7 @@ def _check_options(model: Estimator) -> None:
     check.one_of("path", training.path, PATHS)
     require_unscaled_counts(network.likelihood, scaled=model.scaled)
     check.in_range("input_dropout", network.input_dropout, least=0, below=1)
+    check.one_of("decoder", network.decoder, DECODERS)
     kind = type(model).__name__
     check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
     for name, limits in {

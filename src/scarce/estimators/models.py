@@ -16,7 +16,8 @@ from scarce.estimators.estimator import Estimator
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet, Units
-from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet, nonnegative_programmes
+from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet
+from scarce.models.nonnegative import nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.pseudo_inputs import PseudoInputs
@@ -86,12 +87,16 @@ class BetaVSC(Estimator):
         Probability that a unit is on, in (0, 1). None: learned, for each unit its own.
     units
         How they behave.
-    n_latent, batch, covariates, scaled, network, training, seed
+    network
+        Shape of encoder and decoder. Unless the decoder is deep, each unit begins at a
+        non-negative programme.
+    n_latent, batch, covariates, scaled, training, seed
         See `Estimator`.
     """
 
     gated = True
 
+    network: Network = Network(decoder="both")
     beta: float = 1.0
     alpha: float | None = None
     warm_up: float = 0.3
@@ -125,6 +130,8 @@ class BetaVSC(Estimator):
 
     def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
         module = cast(BetaVSCNet, super()._start(x, rows))
+        if self.network.decoder != "deep":
+            _start_from_programmes(self, module.body, x[rows])
         if module.pseudo_inputs is not None:
             n_inputs = self.units.pseudo_inputs
             check.in_range("pseudo_inputs", n_inputs, most=len(rows))
@@ -178,19 +185,14 @@ class LinearVSC(Estimator):
         return LinearVSCNet(body, prior, beta=self.beta, opening=self.opening)
 
     def _net(self, n_genes: int) -> Net:
-        linear = replace(self.network, linear_decoder=True)
+        linear = replace(self.network, decoder="linear")
         n_covariates = self.covariates_.n_columns
         kind = CLOSED_FORMS[self.network.likelihood]
         return self._build(Body(n_genes, self.n_latent, linear, n_covariates, kind))
 
     def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
-        module = cast(LinearVSCNet, super()._start(x, rows))
-        # Of counts logarithms as well: for a gene that is not rare, those that a link reads.
-        seen = log_normalised(x[rows]) if module.body.likelihood.counts else x[rows]
-        programmes = nonnegative_programmes(seen, self.n_latent, seed=self.seed)
-        if self.scaling_ is not None:
-            programmes /= self.scaling_.sd[:, None].astype(np.float32)
-        module.start_from(torch.from_numpy(programmes))
+        module = super()._start(x, rows)
+        _start_from_programmes(self, module.body, x[rows])
         return module
 
 
@@ -225,6 +227,16 @@ class VASC(Estimator):
 
     def _build(self, body: Body) -> Net:
         return VASCNet(body, self.n_latent, l1=self.l1)
+
+
+def _start_from_programmes(model: BetaVSC | LinearVSC, body: Body, x: csr_matrix) -> None:
+    """Have each unit begin at a part of the cells it is to be fitted on."""
+    # Of counts logarithms as well: for a gene that is not rare, those that a link reads.
+    seen = log_normalised(x) if body.likelihood.counts else x
+    programmes = nonnegative_programmes(seen, model.n_latent, seed=model.seed)
+    if model.scaling_ is not None:
+        programmes /= model.scaling_.sd[:, None].astype(np.float32)
+    body.start_from(torch.from_numpy(programmes))
 
 
 def load_model(directory: str | Path) -> Estimator:

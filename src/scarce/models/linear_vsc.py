@@ -14,16 +14,10 @@ counts with :math:`\log\mu = \log n + b + W z` the bound is known as well, see
 `scarce.sparse.log_link`; with a softmax over the genes it is not.
 """
 
-import warnings
 from typing import cast
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.decomposition import NMF
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from scarce.likelihoods import Gaussian, Likelihood, PoissonLogLink
@@ -31,15 +25,10 @@ from scarce.models.parts import Body, Loss, Net, ramp
 from scarce.models.posteriors import SpikeAndSlabHead, SpikeAndSlabPosterior, SpikeAndSlabPrior
 from scarce.sparse.batches import Batch
 
-__all__ = ["CLOSED_FORMS", "LinearVSCNet", "nonnegative_programmes"]
+__all__ = ["CLOSED_FORMS", "LinearVSCNet"]
 
 CLOSED_FORMS: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "poisson": PoissonLogLink}
 """By the name an option takes: likelihoods whose expectation over a code is known."""
-_CELLS = 5000
-"""Most cells the starting programmes are found on."""
-_START = 0.3
-"""Strength they begin with. At their own, half-open gates cost more than they explain: on
-PBMC3k all of them closed within ten epochs and never opened again."""
 
 
 class LinearVSCNet(Net):
@@ -76,12 +65,6 @@ class LinearVSCNet(Net):
         self.opening = opening
         self.settled = opening[1]
 
-    def start_from(self, programmes: Float[Tensor, "genes latent"]) -> None:
-        """Begin at given programmes, weakened; on average over units they change no gene."""
-        with torch.no_grad():
-            centred = _START * (programmes - programmes.mean(1, keepdim=True))
-            self.body.likelihood.weight[:, : programmes.shape[1]] = centred
-
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell; only inputs are dropped at random."""
         features, at_code = self.body.read(batch, generator)
@@ -102,35 +85,3 @@ class LinearVSCNet(Net):
         likelihood = cast(Gaussian, self.body.likelihood)
         programmes = likelihood.weight[:, : q.mu.shape[1]]
         return 0.5 * q.variance.mean(0) @ (likelihood.precision() @ programmes.square())
-
-
-def nonnegative_programmes(x: csr_matrix, n_programmes: int, *, seed: int) -> NDArray[np.float32]:
-    """Return what a few non-negative parts of cells add where they are in use.
-
-    Non-negative matrix factorisation, of at most 5,000 cells: quick, and close to a sparse
-    code, from which the network goes on. From random weights it ended in dense factors.
-
-    Parameters
-    ----------
-    x
-        Log-normalised expression, n_cells x n_genes.
-    n_programmes
-        How many; more than cells or genes allow are zero.
-    seed
-        Of the cells drawn.
-
-    Returns
-    -------
-    Array of shape (n_genes, n_programmes).
-    """
-    rows = np.random.default_rng(seed).permutation(x.shape[0])[:_CELLS]
-    n_found = min(n_programmes, len(rows), x.shape[1])
-    model = NMF(n_found, init="nndsvda", max_iter=100, tol=1e-3, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a start need not be an optimum
-        activity = model.fit_transform(x[np.sort(rows)])
-    in_use = activity > 0.2 * activity.max(0)
-    level = (activity * in_use).sum(0) / np.maximum(1, in_use.sum(0))
-    programmes = np.zeros((x.shape[1], n_programmes), np.float32)
-    programmes[:, :n_found] = model.components_.T * level
-    return programmes
