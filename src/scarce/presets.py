@@ -1,6 +1,6 @@
 """The models' settings: the course report's, and ours."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from scarce import check
@@ -13,7 +13,7 @@ from scarce.estimators import (
     LinearVSC,
     Units,
 )
-from scarce.models.parts import Decoder, Network
+from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
 __all__ = [
@@ -70,10 +70,8 @@ class Settings:
     beta, alpha, warm_up, hard, units, relu_code
         See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows. `LinearVSC` has an
         alpha, a slab and an opening of its own.
-    decoder
-        The β-VSC's, see `Network`.
     network, training
-        Shape, but for that decoder, and schedule.
+        Shape and schedule.
     """
 
     genes: int | None = 2000
@@ -87,7 +85,6 @@ class Settings:
     units: Units = field(default_factory=Units)
     relu_code: bool = False
     scaled: bool = False
-    decoder: Decoder = "both"
     network: Network = field(default_factory=Network)
     training: TrainConfig = field(default_factory=TrainConfig)
 
@@ -103,7 +100,6 @@ PRESETS = {
         warm_up=0.0,
         hard=False,
         units=Units(start=0.5),
-        decoder="deep",
         relu_code=True,
         network=Network(
             n_hidden=(128, 32, 16),
@@ -111,6 +107,7 @@ PRESETS = {
             first_linear=True,
             input_dropout=0.0,
             likelihood="squared_error",
+            decoder="deep",
         ),
         training=TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0, held_out=0.0),
     ),
@@ -145,7 +142,6 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
         return BetaVAE(warm_up=settings.warm_up, **shared)
     if model == "lvsc":
         return LinearVSC(**shared)
-    shared["network"] = replace(settings.network, decoder=settings.decoder)
     return BetaVSC(
         alpha=settings.alpha,
         warm_up=settings.warm_up,

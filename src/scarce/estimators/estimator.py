@@ -21,13 +21,13 @@ from scarce.data import write
 from scarce.errors import InputError
 from scarce.estimators import saved
 from scarce.estimators.cells import Cells, log_normalised, matrix, select_genes, table
+from scarce.estimators.start import start_from_cells
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.models.parts import DECODERS, Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
-from scarce.sparse.stats import mean_and_variance
 from scarce.train import PATHS, History, TrainConfig, fit_module
 
 __all__ = ["Estimator"]
@@ -410,12 +410,7 @@ class Estimator(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             module = self._net(x.shape[1])
-        if self.scaling_ is None:
-            mean, variance = mean_and_variance(x, rows=rows)
-        else:
-            mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
-        start = module.body.likelihood.start_from
-        start(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
+        start_from_cells(module.body, x, rows, self.scaling_, seed=self.seed)
         return module
 
     def _encode(

@@ -11,13 +11,11 @@ from scipy.sparse import csr_matrix
 
 from scarce import check
 from scarce.estimators import saved
-from scarce.estimators.cells import log_normalised
 from scarce.estimators.estimator import Estimator
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet
-from scarce.models.nonnegative import nonnegative_programmes
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.pseudo_inputs import PseudoInputs
@@ -87,16 +85,12 @@ class BetaVSC(Estimator):
         Probability that a unit is on, in (0, 1). None: learned, for each unit its own.
     units
         How they behave.
-    network
-        Shape of encoder and decoder. Unless the decoder is deep, each unit begins at a
-        non-negative programme.
-    n_latent, batch, covariates, scaled, training, seed
+    n_latent, batch, covariates, scaled, network, training, seed
         See `Estimator`.
     """
 
     gated = True
 
-    network: Network = Network(decoder="both")
     beta: float = 1.0
     alpha: float | None = None
     warm_up: float = 0.3
@@ -130,8 +124,6 @@ class BetaVSC(Estimator):
 
     def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
         module = cast(BetaVSCNet, super()._start(x, rows))
-        if self.network.decoder != "deep":
-            _start_from_programmes(self, module.body, x[rows])
         if module.pseudo_inputs is not None:
             n_inputs = self.units.pseudo_inputs
             check.in_range("pseudo_inputs", n_inputs, most=len(rows))
@@ -190,11 +182,6 @@ class LinearVSC(Estimator):
         kind = CLOSED_FORMS[self.network.likelihood]
         return self._build(Body(n_genes, self.n_latent, linear, n_covariates, kind))
 
-    def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
-        module = super()._start(x, rows)
-        _start_from_programmes(self, module.body, x[rows])
-        return module
-
 
 @dataclass(kw_only=True, eq=False)
 class VASC(Estimator):
@@ -222,21 +209,13 @@ class VASC(Estimator):
 
     n_latent: int = 2
     l1: float = 0.01
-    network: Network = Network(n_hidden=(512, 128, 32), normalise=False, first_linear=True)
+    network: Network = Network(
+        n_hidden=(512, 128, 32), normalise=False, first_linear=True, decoder="deep"
+    )
     training: TrainConfig = TrainConfig(batch_size=256, lr=1e-3, weight_decay=0.0)
 
     def _build(self, body: Body) -> Net:
         return VASCNet(body, self.n_latent, l1=self.l1)
-
-
-def _start_from_programmes(model: BetaVSC | LinearVSC, body: Body, x: csr_matrix) -> None:
-    """Have each unit begin at a part of the cells it is to be fitted on."""
-    # Of counts logarithms as well: for a gene that is not rare, those that a link reads.
-    seen = log_normalised(x) if body.likelihood.counts else x
-    programmes = nonnegative_programmes(seen, model.n_latent, seed=model.seed)
-    if model.scaling_ is not None:
-        programmes /= model.scaling_.sd[:, None].astype(np.float32)
-    body.start_from(torch.from_numpy(programmes))
 
 
 def load_model(directory: str | Path) -> Estimator:

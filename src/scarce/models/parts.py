@@ -56,7 +56,8 @@ class Network:
         What the decoder says of the genes, one of `scarce.likelihoods.LIKELIHOODS`.
     decoder
         ``"deep"``: hidden layers between the code and the genes. ``"linear"``: none, each latent
-        unit is a weight per gene. ``"both"``: the sum of the two, see `Body`.
+        unit is a weight per gene. ``"both"``: the sum of the two, see `Body`. Unless it is deep,
+        each unit begins at a non-negative programme.
     condition_encoder
         Tell the encoder of the covariates as well, where there are any.
     """
@@ -66,7 +67,7 @@ class Network:
     first_linear: bool = False
     input_dropout: float = 0.5
     likelihood: str = "gaussian"
-    decoder: Decoder = "deep"
+    decoder: Decoder = "both"
     condition_encoder: bool = False
 
 
@@ -119,7 +120,7 @@ class Body(nn.Module):
         likelihood: type[Likelihood] | None = None,
     ) -> None:
         super().__init__()
-        widths, n_given = network.n_hidden, n_latent + n_covariates
+        widths, self.n_latent = network.n_hidden, n_latent
         self.dropout = network.input_dropout
         self.first = GeneProduct(n_genes, widths[0])
         self.conditioned = network.condition_encoder and n_covariates > 0
@@ -129,13 +130,14 @@ class Body(nn.Module):
         self.encoder = nn.Sequential(*first, *_stack(widths, network))
         self.n_features = widths[-1]
         hidden = () if network.decoder == "linear" else widths[::-1]
-        self.decoder = nn.Sequential(*_stack((n_given, *hidden), network))
-        self.n_direct = n_latent if network.decoder == "both" else 0
-        n_read = self.n_direct + widths[0] + n_covariates if hidden else n_given
-        self.likelihood = (likelihood or LIKELIHOODS[network.likelihood])(n_genes, n_read)
-        if self.n_direct:
+        self.decoder = nn.Sequential(*_stack((n_latent + n_covariates, *hidden), network))
+        self.direct = network.decoder != "deep"
+        n_direct, n_hidden = n_latent * self.direct, widths[0] if hidden else 0
+        kind = likelihood or LIKELIHOODS[network.likelihood]
+        self.likelihood = kind(n_genes, n_direct + n_hidden + n_covariates)
+        if self.direct:
             with torch.no_grad():
-                self.likelihood.weight[:, n_latent : n_latent + widths[0]] = 0
+                self.likelihood.weight[:, n_direct : n_direct + n_hidden] = 0
 
     def features(self, batch: Batch) -> Float[Tensor, "cells features"]:
         """Return the encoder's last hidden layer, without dropping inputs."""
@@ -175,7 +177,7 @@ class Body(nn.Module):
         if not len(self.decoder):
             return given
         h = self.decoder(given)
-        if not self.n_direct:
+        if not self.direct:
             return torch.cat([h, known], -1)
         if generator is not None:
             h = drop(h, _LEFT_OUT, generator)

@@ -1,0 +1,46 @@
+"""Where training begins: at what is known of the cells without it."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from scarce.estimators.cells import log_normalised
+from scarce.models.nonnegative import nonnegative_programmes
+from scarce.models.parts import Body
+from scarce.preprocess import Scaling
+from scarce.sparse.stats import mean_and_variance
+
+__all__ = ["start_from_cells"]
+
+
+def start_from_cells(
+    body: Body, x: csr_matrix, rows: NDArray[np.int64], scaling: Scaling | None, *, seed: int
+) -> None:
+    """Begin at the genes' means and variances and, where units have weights, at programmes.
+
+    Parameters
+    ----------
+    body
+        Untrained; changed in place.
+    x
+        What it is to be fitted on, n_cells x n_genes, unscaled.
+    rows
+        Cells of training.
+    scaling
+        If genes are z-scored.
+    seed
+        Of the cells drawn for the programmes.
+    """
+    mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    if scaling is None:
+        mean, variance = mean_and_variance(x, rows=rows)
+    body.likelihood.start_from(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
+    if not body.direct:
+        return
+    # Of counts logarithms as well: for a gene that is not rare, those that a link reads.
+    seen = log_normalised(x[rows]) if body.likelihood.counts else x[rows]
+    programmes = nonnegative_programmes(seen, body.n_latent, seed=seed)
+    if scaling is not None:
+        programmes /= scaling.sd[:, None].astype(np.float32)
+    body.start_from(torch.from_numpy(programmes))
