@@ -162,7 +162,7 @@ def test_an_ensemble_is_run_saved_and_denoises(cells: Path, tmp_path: Path) -> N
 def test_a_model_that_uses_no_unit_has_no_tests_of_programmes(cells: Path, tmp_path: Path) -> None:
     sets = tmp_path / "sets.gmt"
     sets.write_text("evens\tx\t" + "\t".join(f"g{i}" for i in range(0, 40, 2)) + "\n")
-    shut = ["--latent", "3", "--beta", "1000", "--lr", ".05", "--epochs", "30", "--no-qc"]
+    shut = ["--latent", "3", "--beta", "100", "--alpha", ".000001", "--lr", ".05", "--epochs", "30", "--no-qc"]
     chosen = ["--models", "bvsc,bvae", "--labels", "kind", "--gmt", sets, "--quiet"]
     assert run(cells, "--out", tmp_path / "out", *shut, *chosen) == 0
     tests = pd.read_csv(tmp_path / "out" / "programmes_enrichment.csv")

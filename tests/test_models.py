@@ -30,7 +30,12 @@ from scarce.sparse.batches import Batch, Batches
 N_GENES, N_LATENT = 40, 3
 SMALL = Network(n_hidden=(8, 6))
 PLAIN = Network(
-    (8, 6), normalise=False, first_linear=True, input_dropout=0.0, likelihood="squared_error"
+    (8, 6),
+    normalise=False,
+    first_linear=True,
+    input_dropout=0.0,
+    likelihood="squared_error",
+    decoder="deep",
 )
 
 
@@ -107,11 +112,45 @@ def test_loss_is_finite_and_the_sum_of_its_terms(name: str, network: Network) ->
 @every_network
 def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
     net = build(name, network)
+    with torch.no_grad():  # what reads the hidden layers may begin at zero, but does not stay
+        net.body.likelihood.weight.normal_()
     loss(net, both_paths(cells(likelihood=network.likelihood))[0]).total.backward()
     learned = ((name, p) for name, p in net.named_parameters() if p.requires_grad)
     for parameter, value in learned:
         assert value.grad is not None, parameter
         assert value.grad.abs().sum() > 0, parameter
+
+
+def test_a_decoder_of_both_kinds_is_the_sum_of_a_linear_and_a_deep_one() -> None:
+    both, z, none = body(SMALL).eval(), torch.randn(5, N_LATENT), torch.empty(5, 0)
+    linear = body(replace(SMALL, decoder="linear"))
+    deep = body(replace(SMALL, decoder="deep"))
+    deep.decoder = both.decoder
+    weight = torch.randn(N_GENES, N_LATENT + 8 + 1)
+    with torch.no_grad():
+        both.likelihood.weight.copy_(weight)
+        linear.likelihood.weight.copy_(torch.cat([weight[:, :N_LATENT], weight[:, -1:]], 1))
+        deep.likelihood.weight.copy_(
+            torch.cat([weight[:, N_LATENT:-1], torch.zeros(N_GENES, 1)], 1)
+        )
+    sum_of_two = linear.decode(z, none) + deep.decode(z, none)
+    torch.testing.assert_close(both.decode(z, none), sum_of_two)
+
+
+def test_hidden_layers_begin_as_nothing_beside_weights() -> None:
+    fresh, z, none = body(SMALL), torch.randn(5, N_LATENT), torch.empty(5, 0)
+    middle = fresh.decode(z.mean(0, keepdim=True), none[:1])[0]
+    torch.testing.assert_close(fresh.decode(z, none).mean(0), middle)  # linear in the code
+
+
+def test_a_training_step_leaves_out_most_of_the_hidden_layer_and_keeps_its_mean() -> None:
+    net, z, none = body(SMALL), torch.randn(1, N_LATENT).expand(20_000, -1), torch.empty(20_000, 0)
+    whole = net.hidden(z[:1], none[:1])[0]
+    draws = net.hidden(z, none, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(draws[:, :N_LATENT], z)
+    torch.testing.assert_close(draws.mean(0), whole, rtol=0.05, atol=1e-6)
+    left_out = (draws[:, N_LATENT:] == 0).float().mean(0)[whole[N_LATENT:] > 0]
+    torch.testing.assert_close(left_out, torch.full_like(left_out, 0.6), rtol=0.03, atol=0)
 
 
 @every_net
