@@ -17,7 +17,7 @@ import pandas as pd
 from scarce.cli import bar
 from scarce.compare import Comparison
 from scarce.data import write
-from scarce.presets import ENSEMBLES, MODELS, PRESETS
+from scarce.presets import ENSEMBLE, MODELS, PRESETS
 from scarce.report import method_names
 from scarce.study import BenchmarkConfig, benchmark
 
@@ -41,7 +41,7 @@ def main() -> None:
     """Run what is missing and write the table."""
     options = _options()
     peers = ["scvi"] if find_spec("scvi") else []
-    models = (*MODELS, "lvsc", *ENSEMBLES, *peers)
+    models = (*MODELS, "lvsc", ENSEMBLE, *peers)
     files = {name: str(options.data / "labelled" / f"{name}.h5ad") for name in LABELLED}
     data = {"pbmc68k_reduced": "pbmc68k_reduced", **files, "pbmc3k": "pbmc3k"}
     seurat = str(options.data / "pbmc3k_seurat_labels.csv")

@@ -141,16 +141,16 @@ def test_programmes_are_written_and_names_stay_text(cells: Path, tmp_path: Path)
 @pytest.mark.usefixtures("undrawn")
 def test_an_ensemble_is_run_saved_and_denoises(cells: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--labels", "kind", *QUICK, "--models", "bvsc_ensemble", "--out", out]
+    options = ["--labels", "kind", *QUICK, "--models", "ensemble", "--out", out]
     assert run(cells, *options) == 0
     summary = json.loads((out / "summary.json").read_text())
-    (found,) = (fit for fit in summary["runs"] if fit["model"] == "bvsc_ensemble")
-    assert (found["settings"]["model"], found["settings"]["n_members"]) == ("BetaVSC", 5)
-    z = ad.read_h5ad(out / "embeddings.h5ad").obsm["X_bvsc_ensemble"]
+    (found,) = (fit for fit in summary["runs"] if fit["model"] == "ensemble")
+    assert found["settings"]["n_members"] == 5
+    z = ad.read_h5ad(out / "embeddings.h5ad").obsm["X_ensemble"]
     assert z.shape == (60, 3)
     adata = ad.read_h5ad(cells)
     normalise(adata)
-    again = Ensemble.load(out / "models" / "bvsc_ensemble")
+    again = Ensemble.load(out / "models" / "ensemble")
     np.testing.assert_array_equal(again.transform(adata), z)
     denoised = tmp_path / "denoised.h5ad"
     assert main(["denoise", str(out), str(cells), "--out", str(denoised)]) == 0
@@ -162,7 +162,19 @@ def test_an_ensemble_is_run_saved_and_denoises(cells: Path, tmp_path: Path) -> N
 def test_a_model_that_uses_no_unit_has_no_tests_of_programmes(cells: Path, tmp_path: Path) -> None:
     sets = tmp_path / "sets.gmt"
     sets.write_text("evens\tx\t" + "\t".join(f"g{i}" for i in range(0, 40, 2)) + "\n")
-    shut = ["--latent", "3", "--beta", "100", "--alpha", ".000001", "--lr", ".05", "--epochs", "30", "--no-qc"]
+    shut = [
+        "--latent",
+        "3",
+        "--beta",
+        "100",
+        "--alpha",
+        ".000001",
+        "--lr",
+        ".05",
+        "--epochs",
+        "30",
+        "--no-qc",
+    ]
     chosen = ["--models", "bvsc,bvae", "--labels", "kind", "--gmt", sets, "--quiet"]
     assert run(cells, "--out", tmp_path / "out", *shut, *chosen) == 0
     tests = pd.read_csv(tmp_path / "out" / "programmes_enrichment.csv")

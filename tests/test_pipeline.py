@@ -170,8 +170,9 @@ def test_summary_names_no_folder(adata: ad.AnnData) -> None:
 
 
 BAD = {
-    "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc', 'ensemble', 'bvsc_ensemble'; "
-    "found 'vae'": {"models": ("vae",)},
+    "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc', 'ensemble'; found 'vae'": {
+        "models": ("vae",)
+    },
     "likelihood of Linear VSC must be one of 'gaussian', 'poisson'; found 'squared_error'": {
         "models": ("bvae", "lvsc"),
         "preset": "paper",

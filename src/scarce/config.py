@@ -6,7 +6,7 @@ from typing import TypeVar
 from scarce import check
 from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.presets import ALL_MODELS, ENSEMBLES, MODELS, PRESETS, TITLES, Settings, build
+from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, TITLES, Settings, build
 from scarce.train import PATHS
 
 __all__ = ["RunConfig"]
@@ -83,7 +83,7 @@ class RunConfig:
         """
         check.one_of("preset", self.preset, PRESETS)
         for model in self.models:
-            check.one_of("model", model, (*ALL_MODELS, *ENSEMBLES))
+            check.one_of("model", model, (*ALL_MODELS, ENSEMBLE))
         for name in ("latent", "epochs"):
             if getattr(self, name) is not None:
                 check.in_range(name, getattr(self, name), least=1)
@@ -93,7 +93,7 @@ class RunConfig:
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)
-        for model in (name for name in self.models if name not in ENSEMBLES):
+        for model in (name for name in self.models if name != ENSEMBLE):
             fit = build(model, settings, seed=self.seed)
             check.one_of(f"likelihood of {TITLES[model]}", fit.network.likelihood, fit.likelihoods)
         return replace(

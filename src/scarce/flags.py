@@ -104,7 +104,7 @@ def _add_benchmark(commands: Commands) -> None:
         description="Compare models with PCA and other baselines on labelled data. The same "
         "command again runs only what is missing.",
     )
-    _add_models(benchmark, "dae,bvae,bvsc,lvsc,vasc,ensemble,bvsc_ensemble,scvi,ldvae")
+    _add_models(benchmark, "dae,bvae,bvsc,lvsc,vasc,ensemble,scvi,ldvae")
     benchmark.add_argument("--presets", metavar="LIST", help="default,paper (default: default)")
     _add_seeds(benchmark, 5)
     benchmark.add_argument(
@@ -190,7 +190,7 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
     )
     _add_covariates(command)
     _add_preset(command, "default, or paper: the course report's models")
-    _add_models(command, "dae,bvae,bvsc,lvsc,vasc,ensemble,bvsc_ensemble (default: dae,bvae,bvsc)")
+    _add_models(command, "dae,bvae,bvsc,lvsc,vasc,ensemble (default: dae,bvae,bvsc)")
     _add_genes(command, " (default: 2000 most variable; paper: all)")
     _add_latent(command)
     command.add_argument("--beta", type=float, help="weight of the KL divergence")

@@ -18,7 +18,7 @@ from scarce.train import TrainConfig
 
 __all__ = [
     "ALL_MODELS",
-    "ENSEMBLES",
+    "ENSEMBLE",
     "MODELS",
     "N_MEMBERS",
     "PRESETS",
@@ -33,8 +33,8 @@ MODELS = ("dae", "bvae", "bvsc")
 
 ALL_MODELS = (*MODELS, "lvsc", "vasc")
 
-ENSEMBLES = {"ensemble": (*MODELS, "lvsc"), "bvsc_ensemble": ("bvsc",)}
-"""Several fits side by side, of whichever of these models explains unseen cells best."""
+ENSEMBLE = "ensemble"
+"""Several fits side by side, of whichever of `candidates` explains unseen cells best."""
 N_MEMBERS = 5
 """Fits in an ensemble."""
 
@@ -46,7 +46,6 @@ TITLES = {
     "lvsc": "Linear VSC",
     "vasc": "VASC",
     "ensemble": "Ensemble of five fits",
-    "bvsc_ensemble": "β-VSC, five fits",
     "pca_scaled": "PCA, scaled genes",
     "mean": "Gene means",
     "random": "Random codes",
@@ -151,7 +150,7 @@ def build(model: str, settings: Settings, *, seed: int) -> Estimator:
     )
 
 
-def candidates(ensemble: str, settings: Settings, *, seed: int) -> list[Estimator]:
+def candidates(settings: Settings, *, seed: int) -> list[Estimator]:
     """Return the unfitted estimators that an ensemble may be of: those that have the likelihood."""
-    fits = [build(model, settings, seed=seed) for model in ENSEMBLES[ensemble]]
+    fits = [build(model, settings, seed=seed) for model in (*MODELS, "lvsc")]
     return [fit for fit in fits if fit.network.likelihood in fit.likelihoods]

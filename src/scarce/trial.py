@@ -19,7 +19,7 @@ from scarce.likelihoods import LIKELIHOODS
 from scarce.memory import peak_memory
 from scarce.presets import (
     ALL_MODELS,
-    ENSEMBLES,
+    ENSEMBLE,
     N_MEMBERS,
     TITLES,
     Settings,
@@ -166,7 +166,7 @@ class _Fitted(NamedTuple):
 def _fit(task: _Task) -> _Fitted:
     if task.model in ALL_MODELS:
         return _fit_model(task)
-    return _fit_ensemble(task) if task.model in ENSEMBLES else _fit_other(task)
+    return _fit_ensemble(task) if task.model == ENSEMBLE else _fit_other(task)
 
 
 def _fit_model(task: _Task) -> _Fitted:
@@ -181,13 +181,12 @@ def _fit_model(task: _Task) -> _Fitted:
 
 
 def _fit_ensemble(task: _Task) -> _Fitted:
-    among = candidates(task.model, task.settings, seed=task.seed)
-    n_tried = len(among) if len(among) > 1 else 0
+    among = candidates(task.settings, seed=task.seed)
     seen, start = task.seen, time.perf_counter()
-    with task.progress(task.title, n_tried + N_MEMBERS) as on_fit, peak_memory() as peak:
-        best = choose(among, seen, seed=task.seed, on_fit=on_fit).best if n_tried else among[0]
+    with task.progress(task.title, len(among) + N_MEMBERS) as on_fit, peak_memory() as peak:
+        best = choose(among, seen, seed=task.seed, on_fit=on_fit).best
         ensemble = Ensemble(best, n_members=N_MEMBERS)
-        ensemble.fit(seen, on_fit=lambda n_fits: on_fit(n_tried + n_fits))
+        ensemble.fit(seen, on_fit=lambda n_fits: on_fit(len(among) + n_fits))
     seconds = time.perf_counter() - start
     run = replace(
         _account(task.model, ensemble.members_[0], peak.megabytes),

@@ -11,13 +11,13 @@ from scarce.contenders import BASELINES, PEERS, require_installed
 from scarce.covariates import check_covariates
 from scarce.data import DATASETS
 from scarce.errors import InputError
-from scarce.presets import ALL_MODELS, ENSEMBLES, MODELS, PRESETS, Settings
+from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings
 from scarce.study.labelled import Facts, Source, forget, load_labelled
 
 __all__ = ["BenchmarkConfig", "Task", "TrialConfig"]
 
 
-_ONCE = (*ENSEMBLES, "lvsc", *PEERS)
+_ONCE = (ENSEMBLE, "lvsc", *PEERS)
 """Models that are no part of the course report: with the first preset only."""
 
 
@@ -61,9 +61,9 @@ class BenchmarkConfig:
     labels
         Column of the cell table or file by barcode: one for all data sets, or one for each.
     models
-        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc``, ``ensemble``,
-        ``bvsc_ensemble`` and, where scvi-tools is installed, ``scvi`` and ``ldvae``. The baselines
-        ``pca``, ``pca_scaled``, ``mean`` and ``random`` always run.
+        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc``, ``ensemble`` and, where
+        scvi-tools is installed, ``scvi`` and ``ldvae``. The baselines ``pca``, ``pca_scaled``,
+        ``mean`` and ``random`` always run.
     presets
         Among ``default`` and ``paper``. Baselines run at the size of each preset. What is no
         part of the course report runs with the first only; of that scvi-tools takes the size.
@@ -117,7 +117,7 @@ class BenchmarkConfig:
             If one is unknown or out of range.
         """
         for model in self.models:
-            check.one_of("model", model, (*BASELINES, *ALL_MODELS, *ENSEMBLES, *PEERS))
+            check.one_of("model", model, (*BASELINES, *ALL_MODELS, ENSEMBLE, *PEERS))
             require_installed(model)
         for preset in self.presets:
             check.one_of("preset", preset, PRESETS)
