@@ -67,7 +67,7 @@ def _row(path: Path, pairs: int) -> str:
 
 def _ours(x: csr_matrix, likelihood: str) -> Step:
     torch.manual_seed(0)
-    network = Network(n_hidden=(WIDTH,), input_dropout=0.1, likelihood=likelihood)
+    network = Network((WIDTH,), input_dropout=0.1, likelihood=likelihood, decoder="deep")
     module = BetaVAENet(Body(x.shape[1], LATENT, network), LATENT, beta=1.0, warm_up=0.0)
     optimiser = torch.optim.Adam(module.parameters(), lr=RATE, fused=True)
     return our_step(module, optimiser, x, BATCH)

@@ -32,6 +32,8 @@ def varied(**changes: object) -> Settings:
 
 CANDIDATES = {
     "default": DEFAULT,
+    "deep decoder": varied(decoder="deep"),
+    "linear decoder": varied(decoder="linear"),
     "input dropout 0.1": varied(input_dropout=0.1),
     "input dropout 0.3": varied(input_dropout=0.3),
     "rate 1e-3": varied(lr=1e-3),
