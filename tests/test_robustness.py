@@ -61,10 +61,11 @@ def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str,
             path=str(rng.choice(["auto", "sparse", "dense"])),  # type: ignore[arg-type]
         ),
     }
+    known = vars(leaf())
     own = {
         "scaled": bool(rng.integers(2)) and not LIKELIHOODS[likelihood].counts,
         "beta": float(rng.choice([0.0, 1.0, 100.0])),
-        "alpha": (None, 1e-6, 0.5, 1 - 1e-6)[rng.integers(4)],
+        "alpha": (known.get("alpha"), 1e-6, 0.5, 1 - 1e-6)[rng.integers(4)],
         "warm_up": float(rng.choice([0.0, 0.3, 1.0])),
         "free_bits": float(rng.choice([0.0, 2.0])),
         "units": Units(
@@ -77,7 +78,6 @@ def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str,
         "relu_code": bool(rng.integers(2)),
         "l1": float(rng.choice([0.0, 10.0])),
     }
-    known = vars(leaf())
     return options | {name: value for name, value in own.items() if name in known}
 
 
