@@ -13,6 +13,9 @@ from scarce.sparse.stats import mean_and_variance
 
 __all__ = ["start_from_cells"]
 
+_CELLS = 5000
+"""Most cells the programmes are found on."""
+
 
 def start_from_cells(
     body: Body, x: csr_matrix, rows: NDArray[np.int64], scaling: Scaling | None, *, seed: int
@@ -38,8 +41,9 @@ def start_from_cells(
     body.likelihood.start_from(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
     if not body.direct:
         return
+    drawn = x[np.sort(np.random.default_rng(seed).permutation(rows)[:_CELLS])]
     # Of counts logarithms as well: for a gene that is not rare, those that a link reads.
-    seen = log_normalised(x[rows]) if body.likelihood.counts else x[rows]
+    seen = log_normalised(drawn) if body.likelihood.counts else drawn
     programmes = nonnegative_programmes(seen, body.n_latent, seed=seed)
     if scaling is not None:
         programmes /= scaling.sd[:, None].astype(np.float32)

@@ -10,15 +10,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["nonnegative_programmes"]
 
-_CELLS = 5000
-"""Most cells the programmes are found on."""
-
 
 def nonnegative_programmes(x: csr_matrix, n_programmes: int, *, seed: int) -> NDArray[np.float32]:
     """Return what a few non-negative parts of cells add where they are in use.
 
-    Non-negative matrix factorisation, of at most 5,000 cells: quick, and close to a sparse
-    code, from which the network goes on. From random weights it ended in dense factors.
+    Non-negative matrix factorisation: quick, and close to a sparse code, from which a network
+    goes on. From random weights Linear VSC ended in dense factors.
 
     Parameters
     ----------
@@ -27,18 +24,17 @@ def nonnegative_programmes(x: csr_matrix, n_programmes: int, *, seed: int) -> ND
     n_programmes
         How many; more than cells or genes allow are zero.
     seed
-        Of the cells drawn.
+        Of the factorisation.
 
     Returns
     -------
     Array of shape (n_genes, n_programmes).
     """
-    rows = np.random.default_rng(seed).permutation(x.shape[0])[:_CELLS]
-    n_found = min(n_programmes, len(rows), x.shape[1])
+    n_found = min(n_programmes, *x.shape)
     model = NMF(n_found, init="nndsvda", max_iter=100, tol=1e-3, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a start need not be an optimum
-        activity = model.fit_transform(x[np.sort(rows)])
+        activity = model.fit_transform(x)
     in_use = activity > 0.2 * activity.max(0)
     level = (activity * in_use).sum(0) / np.maximum(1, in_use.sum(0))
     programmes = np.zeros((x.shape[1], n_programmes), np.float32)
