@@ -20,7 +20,7 @@ _CELLS = 5000
 def start_from_cells(
     body: Body, x: csr_matrix, rows: NDArray[np.int64], scaling: Scaling | None, *, seed: int
 ) -> None:
-    """Begin at the genes' means and variances and, where units have weights, at programmes.
+    """Begin at the genes' means and variances and, where units may, at programmes.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def start_from_cells(
     if scaling is None:
         mean, variance = mean_and_variance(x, rows=rows)
     body.likelihood.start_from(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
-    if not body.direct:
+    if not body.from_programmes:
         return
     drawn = x[np.sort(np.random.default_rng(seed).permutation(rows)[:_CELLS])]
     # Of counts logarithms as well: for a gene that is not rare, those that a link reads.

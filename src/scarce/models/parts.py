@@ -57,7 +57,8 @@ class Network:
     decoder
         ``"deep"``: hidden layers between the code and the genes. ``"linear"``: none, each latent
         unit is a weight per gene. ``"both"``: the sum of the two, see `Body`. Unless it is deep,
-        each unit begins at a non-negative programme.
+        each unit begins at a non-negative programme; with ``"both"`` and covariates at random
+        weights.
     condition_encoder
         Tell the encoder of the covariates as well, where there are any.
     """
@@ -132,6 +133,8 @@ class Body(nn.Module):
         hidden = () if network.decoder == "linear" else widths[::-1]
         self.decoder = nn.Sequential(*_stack((n_latent + n_covariates, *hidden), network))
         self.direct = network.decoder != "deep"
+        # Units that begin at what a batch does hold on to it, although the decoder is told of it.
+        self.from_programmes = self.direct and (n_covariates == 0 or not hidden)
         n_direct, n_hidden = n_latent * self.direct, widths[0] if hidden else 0
         kind = likelihood or LIKELIHOODS[network.likelihood]
         self.likelihood = kind(n_genes, n_direct + n_hidden + n_covariates)
@@ -186,7 +189,7 @@ class Body(nn.Module):
     def start_from(self, programmes: Float[Tensor, "genes latent"]) -> None:
         """Begin at given programmes, weakened; on average over units they change no gene.
 
-        For decoders, linear or both, that give each unit a weight per gene.
+        For decoders that give each unit a weight per gene.
         """
         centred = _START * (programmes - programmes.mean(1, keepdim=True))
         with torch.no_grad():
