@@ -4,10 +4,12 @@ import anndata as ad
 import numpy as np
 import pytest
 
+from scarce import BetaVAE
 from scarce.data import load, read
-from scarce.preprocess import Thresholds, normalise, pca, quality_control
+from scarce.metrics import batch_mixing
+from scarce.preprocess import Thresholds, normalise, pca, quality_control, variable_genes
 from scarce.presets import PRESETS, build
-from shared import PBMC3K, needs_pbmc3k
+from shared import MIXOLOGY, PBMC3K, needs_mixology, needs_pbmc3k
 
 
 def residuals(adata: ad.AnnData, x_hat: np.ndarray) -> tuple[float, float, float]:
@@ -44,3 +46,17 @@ def test_autoencoder_reaches_six_principal_components_on_pbmc3k() -> None:
     assert 240 * gene_mean == pytest.approx(468_734, rel=1e-3)
     assert 240 * six_components == pytest.approx(426_404, rel=1e-3)
     assert autoencoder < six_components
+
+
+@pytest.mark.slow
+@needs_mixology
+def test_a_model_told_of_the_protocol_mixes_protocols() -> None:
+    """Where its units began at programmes, some of which are the protocol's, mixing was .39."""
+    adata = read(MIXOLOGY)
+    normalise(adata)
+    variable_genes(adata, 2000)
+    adata = adata[:, adata.var["highly_variable"].to_numpy()].copy()
+    told, plain = (BetaVAE(n_latent=10, batch=b).fit_transform(adata) for b in ("batch", None))
+    protocol = adata.obs["batch"]
+    assert batch_mixing(plain, protocol) < 0.3
+    assert batch_mixing(told, protocol) > 0.7
