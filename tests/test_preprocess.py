@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -84,6 +85,17 @@ def test_variable_genes_are_the_ones_planted() -> None:
     normalise(adata)
     variable_genes(adata, 5)
     assert set(adata.var_names[adata.var["highly_variable"]]) == {f"g{i}" for i in range(5)}
+
+
+def test_choosing_genes_leaves_the_number_of_threads_alone(random_counts: ad.AnnData) -> None:
+    normalise(random_counts)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        variable_genes(random_counts, 5)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("n_genes", [None, 40, 1000])

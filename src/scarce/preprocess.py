@@ -8,6 +8,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags_array
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from scarce.errors import InputError
 from scarce.sparse.stats import mean_and_variance
@@ -151,7 +152,8 @@ def variable_genes(adata: AnnData, n_genes: int | None) -> str | None:
 def _mark_variable(adata: AnnData, n_genes: int) -> None:
     import scanpy as sc
 
-    with warnings.catch_warnings():
+    # Scanpy's compiled loops leave their number of threads to everything that shares OpenMP.
+    with threadpool_limits(), warnings.catch_warnings():
         # Loess warns of ties among genes seen in few cells; the fit is Seurat's.
         warnings.simplefilter("ignore")
         sc.pp.highly_variable_genes(adata, flavor="seurat_v3", layer="counts", n_top_genes=n_genes)
