@@ -1,4 +1,4 @@
-"""Non-negative programmes: where a sparse code whose units have a weight per gene begins."""
+"""Non-negative programmes: where a code whose units have a weight per gene begins."""
 
 import warnings
 
