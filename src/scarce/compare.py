@@ -46,7 +46,6 @@ UNRANKED = ("mean", "random")
 ALL = "all"
 """Stands for all data sets together."""
 
-_RESAMPLES = 10_000
 _LEAST_DATASETS = 6
 """Below it, no Wilcoxon test of paired differences can reach p < .05."""
 
@@ -102,7 +101,7 @@ def estimates(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "n_seeds", "mean", "sd", "low", "high"])
 
 
-def differences(results: pd.DataFrame, *, floor: float, seed: int = 0) -> pd.DataFrame:
+def differences(results: pd.DataFrame, *, floor: float) -> pd.DataFrame:
     """Compare every two methods, on each data set and on all of them.
 
     Parameters
@@ -111,8 +110,6 @@ def differences(results: pd.DataFrame, *, floor: float, seed: int = 0) -> pd.Dat
         With `COLUMNS`.
     floor
         Differences below it are ties, whatever their interval.
-    seed
-        Of the bootstrap.
 
     Returns
     -------
@@ -123,11 +120,11 @@ def differences(results: pd.DataFrame, *, floor: float, seed: int = 0) -> pd.Dat
 
     Notes
     -----
-    On one data set the interval is that of Student's t over seeds. Over data sets it is the
-    percentile bootstrap of their mean differences, each data set a unit: it narrows with more
-    data sets, not with more seeds. p is that of the signed-rank test of these, Holm's
-    correction over all pairs of one space and metric. Verdict: ``tie`` for a difference below
-    the floor; ``undecided`` for a larger one whose interval holds 0 or that has none; else
+    The interval is Student's: over seeds on one data set, over the mean differences of data sets
+    on all, where it narrows with more data sets and not with more seeds. (The bootstrap of a
+    handful of data sets is far too narrow.) p is that of the signed-rank test of these means,
+    Holm's correction over all pairs of one space and metric. Verdict: ``tie`` for a difference
+    below the floor; ``undecided`` for a larger one whose interval holds 0 or that has none; else
     ``better`` or ``worse``.
 
     References
@@ -145,7 +142,7 @@ def differences(results: pd.DataFrame, *, floor: float, seed: int = 0) -> pd.Dat
             names = {"space": space, "metric": metric}
             names |= dict(zip([*_PAIR, *_OTHER], [*first, *second], strict=True))
             gaps = (wide[first] - wide[second]).dropna()
-            new = [names | row for row in _compared(gaps, floor, seed)]
+            new = [names | row for row in _compared(gaps, floor)]
             rows += new
             family += [row for row in new if row["dataset"] == ALL]
         _adjust(family)
@@ -201,24 +198,21 @@ def critical_difference(n_methods: int, n_datasets: int) -> float:
     return float(q * np.sqrt(n_methods * (n_methods + 1) / (6 * n_datasets)))
 
 
-def _compared(gaps: pd.Series, floor: float, seed: int) -> Iterator[dict[str, object]]:
+def _compared(gaps: pd.Series, floor: float) -> Iterator[dict[str, object]]:
     """Yield a row for each data set, and one for all."""
     by_dataset = gaps.groupby(level="dataset", sort=False)
     for dataset, group in by_dataset:
-        found = interval(group.to_numpy(np.float64))
-        yield _row(dataset, found["n_seeds"], found["mean"], found["low"], found["high"], floor)
+        yield _row(dataset, group.to_numpy(np.float64), floor)
     means = by_dataset.mean().to_numpy(np.float64)
     if len(means) > 1:
-        low, high = _bootstrap(means, seed)
-        row = _row(ALL, len(means), float(means.mean()), low, high, floor)
+        row = _row(ALL, means, floor)
         if len(means) >= _LEAST_DATASETS:
             row["p_wilcoxon"] = 1.0 if not means.any() else float(stats.wilcoxon(means).pvalue)
         yield row
 
 
-def _row(
-    dataset: object, n: float, difference: float, low: float, high: float, floor: float
-) -> dict[str, object]:
+def _row(dataset: object, gaps: NDArray[np.float64], floor: float) -> dict[str, object]:
+    n, difference, _, low, high = interval(gaps).values()
     if abs(difference) < floor:
         verdict = "tie"
     elif low > 0 or high < 0:
@@ -241,18 +235,13 @@ def interval(values: NDArray[np.float64]) -> dict[str, float]:
     Parameters
     ----------
     values
-        Of independent runs, shape (n_seeds,). A single one has no deviation and no interval.
+        Independent of one another, shape (n_seeds,). A single one has no deviation and no
+        interval.
     """
     n, mean = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else np.nan
     half = float(stats.t.ppf(0.975, n - 1)) * sd / np.sqrt(n) if n > 1 else np.nan
     return {"n_seeds": n, "mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
-
-
-def _bootstrap(means: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    picks = np.random.default_rng(seed).integers(len(means), size=(_RESAMPLES, len(means)))
-    low, high = np.quantile(means[picks].mean(1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _adjust(rows: list[dict[str, object]]) -> None:
