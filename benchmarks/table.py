@@ -2,15 +2,16 @@
 
     python -m benchmarks.table --data ../shared/data --out benchmark-run
 
-Runs `scarce.benchmark` (what is done already is not run again) and writes its table between
-the two markers of docs/benchmark.md. The folder given holds ``pbmc3k/``, its labels
+Runs `scarce.benchmark` (what is done already is not run again) and writes the table of each data
+set between its two markers in docs/benchmark.md. The folder given holds ``pbmc3k/``, its labels
 ``pbmc3k_seurat_labels.csv``, and ``labelled/<name>.h5ad`` with a column ``label``.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -34,7 +35,6 @@ COLUMNS = {
     ("latent", "r2"): "explained, unseen cells, own genes",
     ("latent", "seconds"): "seconds",
 }
-START, END = "<!-- table: start -->", "<!-- table: end -->"
 
 
 def main() -> None:
@@ -59,10 +59,10 @@ def main() -> None:
     )
     comparison = benchmark(config, options.out, workers=options.workers, progress=bar)
     page = options.page.read_text(encoding="utf-8")
-    before, after = page.split(START)[0], page.split(END)[1]
-    table = "\n".join(_table(comparison))
-    write.text(options.page, f"{before}{START}\n{table}\n{END}{after}")
-    print(f"Wrote the table into {options.page}; the whole comparison is in {options.out}.")
+    for data in comparison.datasets:
+        page = _replaced(page, data["name"], "\n".join(_table(comparison, data)))
+    write.text(options.page, page)
+    print(f"Wrote the tables into {options.page}; the whole comparison is in {options.out}.")
 
 
 def _options() -> argparse.Namespace:
@@ -72,28 +72,38 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--page", type=Path, default=Path("docs/benchmark.md"), metavar="FILE")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, help="fewer than the presets', for a trial")
-    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS))
+    parser.add_argument(
+        "--presets",
+        nargs="+",
+        choices=list(PRESETS),
+        default=["default", "paper"],
+        help="the first is also that of models of no part in the report, and of scVI's size",
+    )
     parser.add_argument("--only", nargs="+", choices=["pbmc68k_reduced", *LABELLED, "pbmc3k"])
     parser.add_argument("--workers", type=int, default=1)
     return parser.parse_args()
 
 
-def _table(comparison: Comparison) -> Iterator[str]:
-    """Yield the lines of a table for each data set."""
+def _replaced(page: str, name: str, table: str) -> str:
+    """Return the page with another table of that data set."""
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+    before, rest = page.split(start)
+    return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+
+
+def _table(comparison: Comparison, data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table of one data set."""
     seeds = comparison.results["seed"].nunique()
     epochs = comparison.config["epochs"]
     short = "" if epochs is None else f" **A trial run of {epochs} epochs.**"
-    yield f"Mean over {seeds} seeds, and half the width of its 95 % interval.{short}"
-    names = method_names(comparison)
+    size = f"{data['n_cells']:,} cells, {data['n_genes']:,} genes, {data['n_types']} types"
+    yield f"**{data['name']}**: {size}; labels: {data['label_source']}; {seeds} seeds.{short}\n"
+    yield f"| | {' | '.join(COLUMNS.values())} |"
+    yield f"|---|{'---|' * len(COLUMNS)}"
     cells = comparison.estimates.set_index(["dataset", "model", "preset", "space", "metric"])
-    for data in comparison.datasets:
-        size = f"{data['n_cells']:,} cells, {data['n_genes']:,} genes, {data['n_types']} types"
-        yield f"\n**{data['name']}**: {size}; labels: {data['label_source']}.\n"
-        yield f"| | {' | '.join(COLUMNS.values())} |"
-        yield f"|---|{'---|' * len(COLUMNS)}"
-        for method, name in names.items():
-            keys = [(data["name"], *method, *column) for column in COLUMNS]
-            yield f"| {name} | {' | '.join(_cell(cells, key) for key in keys)} |"
+    for method, name in method_names(comparison).items():
+        keys = [(data["name"], *method, *column) for column in COLUMNS]
+        yield f"| {name} | {' | '.join(_cell(cells, key) for key in keys)} |"
 
 
 def _cell(cells: pd.DataFrame, key: tuple[object, ...]) -> str:
