@@ -198,6 +198,18 @@ BAD_OPTIONS = {
     "epochs must be at least 1; found 0": {"training": TrainConfig(epochs=0)},
     "batch_size must be at least 2; found 1": {"training": TrainConfig(batch_size=1)},
     "lr must be above 0; found 0": {"training": TrainConfig(lr=0.0)},
+    "weight_decay must be at least 0; found -1": {"training": TrainConfig(weight_decay=-1.0)},
+    "patience must be at least 1; found 0": {"training": TrainConfig(patience=0)},
+    "schedule must be one of 'constant', 'cosine'; found 'linear'": {
+        "training": TrainConfig(schedule="linear")  # type: ignore[arg-type]
+    },
+    "warm_up must be at least 0 and at most 1; found 5": {"warm_up": 5.0},
+    "end of the opening must be at least 0.5 and at most 1; found 0.1": {
+        "units": Units(opening=(0.5, 0.1))
+    },
+    "standard deviation of the slab must be above 0; found 0": {"units": Units(slab=(1.0, 0.0))},
+    "n_hidden must name the width of at least one layer": {"network": Network(n_hidden=())},
+    "n_hidden must be at least 1; found 0": {"network": Network(n_hidden=(8, 0))},
 }
 
 

@@ -173,17 +173,23 @@ BAD = {
     "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc', 'ensemble'; found 'vae'": {
         "models": ("vae",)
     },
-    "likelihood of Linear VSC must be one of 'gaussian', 'poisson'; found 'squared_error'": {
+    "likelihood of a LinearVSC must be one of 'gaussian', 'poisson'; found 'squared_error'": {
         "models": ("bvae", "lvsc"),
         "preset": "paper",
     },
-    "likelihood of Linear VSC must be one of 'gaussian', 'poisson'; found 'nb'": {
+    "likelihood of a LinearVSC must be one of 'gaussian', 'poisson'; found 'nb'": {
         "models": ("lvsc",),
         "likelihood": "nb",
     },
     "preset must be one of 'paper', 'default'; found 'papr'": {"preset": "papr"},
     "seeds must be at least 1; found 0": {"seeds": 0},
     "latent must be at least 1; found 0": {"latent": 0},
+    "latent must be a whole number, at least 1; found 2.5": {"latent": 2.5},
+    "alpha must be above 0 and below 1; found 2": {"models": ("bvsc",), "alpha": 2.0},
+    "beta must be at least 0; found -1": {"models": ("ensemble",), "beta": -1.0},
+    "batch_size must be at least 2; found 0": {"batch_size": 0},
+    "min_genes must be a number, at least 0; found 'x'": {"min_genes": "x"},
+    "models must be named once each; found 'dae' again": {"models": ("dae", "bvae", "dae")},
     "--labels must be a file or a column .* 'cel_type'. Columns: 'cell_type'": {
         "labels": "cel_type"
     },

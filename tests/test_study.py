@@ -296,6 +296,8 @@ WRONG: dict[str, dict[str, object]] = {
         "labels": ("a", "b")
     },
     "circular data set must be one of": {"circular": ("other",)},
+    "models must be named once each; found 'dae' again": {"models": ("dae", "dae")},
+    "presets must be named once each; found 'default' again": {"presets": ("default", "default")},
 }
 
 

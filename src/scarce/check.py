@@ -14,7 +14,16 @@ from scipy.sparse import csr_matrix, issparse, sparray, spmatrix
 
 from scarce.errors import InputError
 
-__all__ = ["counts", "in_range", "labels", "log_normalised", "native", "one_of", "structure"]
+__all__ = [
+    "counts",
+    "in_range",
+    "labels",
+    "log_normalised",
+    "native",
+    "no_repeats",
+    "one_of",
+    "structure",
+]
 
 Names = Sequence[str] | NDArray[Any] | pd.Index
 """Names of cells or genes, in the order of an axis."""
@@ -228,6 +237,19 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     raise InputError(f"{name} must be one of {_quoted(allowed)}; found {value!r}.{hint}")
 
 
+def no_repeats(name: str, values: Sequence[str]) -> None:
+    """Check that every one of several names is different.
+
+    Raises
+    ------
+    InputError
+        Otherwise, naming the first repeat.
+    """
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise InputError(f"{name} must be named once each; found {value!r} again.")
+
+
 def in_range(
     name: str,
     value: float,
@@ -236,13 +258,14 @@ def in_range(
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
+    whole: bool = False,
 ) -> None:
     """Check a number against the bounds that are given; NaN is never inside.
 
     Raises
     ------
     InputError
-        If `value` is no number or outside.
+        If `value` is no number, none of the integers where it must be `whole`, or outside.
 
     Examples
     --------
@@ -254,8 +277,10 @@ def in_range(
     rule = " and ".join(
         f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None
     )
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{name} must be a number, {rule}; found {value!r}.")
+    kinds = int | np.integer if whole else int | float | np.number
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        number = "whole number" if whole else "number"
+        raise InputError(f"{name} must be a {number}, {rule}; found {value!r}.")
     inside = (
         (least is None or value >= least)
         and (above is None or value > above)

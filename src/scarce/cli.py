@@ -60,7 +60,7 @@ def _config(options: argparse.Namespace) -> "RunConfig":
     aside |= {"output", "markers", "resolution"}
     flags = {k: v for k, v in vars(options).items() if v is not None and k not in aside}
     if "models" in flags:
-        flags["models"] = [name for name in flags["models"].split(",") if name != "pca"]
+        flags["models"] = [name for name in _names(flags["models"]) if name != "pca"]
     if "covariates" in flags:
         flags["covariates"] = _names(flags["covariates"])
     _read_genes(flags)

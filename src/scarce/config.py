@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from scarce import check
 from scarce.errors import InputError
+from scarce.estimators.options import check_options
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, TITLES, Settings, build
-from scarce.train import PATHS
+from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings, build, candidates
 
 __all__ = ["RunConfig"]
 
@@ -84,18 +84,22 @@ class RunConfig:
         check.one_of("preset", self.preset, PRESETS)
         for model in self.models:
             check.one_of("model", model, (*ALL_MODELS, ENSEMBLE))
-        for name in ("latent", "epochs"):
-            if getattr(self, name) is not None:
-                check.in_range(name, getattr(self, name), least=1)
-        check.one_of("path", self.path, PATHS)
-        check.in_range("seeds", self.seeds, least=1)
-        check.in_range("seed", self.seed, least=0)
+        check.no_repeats("models", self.models)
+        if self.latent is not None:  # of PCA too, which no model below stands for
+            check.in_range("latent", self.latent, least=1, whole=True)
+        check.in_range("seeds", self.seeds, least=1, whole=True)
+        for name in ("min_cells", "min_genes", "max_genes", "max_mito"):
+            check.in_range(name, getattr(self, name), least=0)
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)
-        for model in (name for name in self.models if name != ENSEMBLE):
-            fit = build(model, settings, seed=self.seed)
-            check.one_of(f"likelihood of {TITLES[model]}", fit.network.likelihood, fit.likelihoods)
+        for model in self.models:
+            if model == ENSEMBLE:
+                fits = candidates(settings, seed=self.seed)
+            else:
+                fits = [build(model, settings, seed=self.seed)]
+            for fit in fits:
+                check_options(fit)
         return replace(
             self,
             genes=settings.genes or "all",

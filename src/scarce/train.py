@@ -13,10 +13,12 @@ from torch import Tensor
 from scarce.models.parts import Loss, Net
 from scarce.sparse.batches import Batch, Batches
 
-__all__ = ["PATHS", "History", "TrainConfig", "fit_module"]
+__all__ = ["PATHS", "SCHEDULES", "History", "TrainConfig", "fit_module"]
 
 PATHS = ("auto", "sparse", "dense")
 """Arithmetic of a fit, see `TrainConfig`."""
+SCHEDULES = ("constant", "cosine")
+"""Of the step size, see `TrainConfig`."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ from scarce.data import write
 from scarce.errors import InputError
 from scarce.estimators import saved
 from scarce.estimators.cells import Cells, log_normalised, matrix, select_genes, table
+from scarce.estimators.options import check_options
 from scarce.estimators.start import start_from_cells
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
-from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.models.parts import DECODERS, Body, Net, Network
+from scarce.likelihoods import LIKELIHOODS
+from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
-from scarce.train import PATHS, History, TrainConfig, fit_module
+from scarce.train import History, TrainConfig, fit_module
 
 __all__ = ["Estimator"]
 
@@ -115,7 +116,7 @@ class Estimator(ABC):
             If the values are not finite and non-negative, look like raw counts (or are none,
             where the likelihood is one of counts), or an option is out of range.
         """
-        _check_options(self)
+        check_options(self)
         x, self.var_names_ = matrix(cells, layer, self.network.likelihood)
         self.covariates_ = Covariates.of(table(cells), self.batch, self.covariates)
         known = self.covariates_.columns(table(cells))
@@ -460,29 +461,3 @@ class Estimator(ABC):
                 "names. Pass an AnnData to fit and transform, so that genes match by name."
             )
         return select_genes(x, names, self.var_names_)
-
-
-def _check_options(model: Estimator) -> None:
-    """Raise `InputError` for the first option out of range."""
-    training, network = model.training, model.network
-    check.in_range("n_latent", model.n_latent, least=1)
-    check.in_range("epochs", training.epochs, least=1)
-    check.in_range("batch_size", training.batch_size, least=2)
-    check.in_range("lr", training.lr, above=0)
-    check.in_range("held_out", training.held_out, least=0, below=1)
-    check.one_of("path", training.path, PATHS)
-    require_unscaled_counts(network.likelihood, scaled=model.scaled)
-    check.in_range("input_dropout", network.input_dropout, least=0, below=1)
-    check.one_of("decoder", network.decoder, DECODERS)
-    kind = type(model).__name__
-    check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
-    for name, limits in {
-        "beta": {"least": 0},
-        "free_bits": {"least": 0},
-        "alpha": {"above": 0, "below": 1},
-        "start": {"above": 0, "below": 1},
-        "pseudo_inputs": {"least": 0},
-    }.items():
-        for owner in (model, getattr(model, "units", None)):
-            if getattr(owner, name, None) is not None:
-                check.in_range(name, getattr(owner, name), **limits)

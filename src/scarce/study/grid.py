@@ -121,13 +121,15 @@ class BenchmarkConfig:
             require_installed(model)
         for preset in self.presets:
             check.one_of("preset", preset, PRESETS)
+        check.no_repeats("models", self.models)
+        check.no_repeats("presets", self.presets)
         for data in self.circular:
             check.one_of("circular data set", data, self.data)
-        check.in_range("seeds", self.seeds, least=1)
-        check.in_range("seed", self.seed, least=0)
+        check.in_range("seeds", self.seeds, least=1, whole=True)
+        check.in_range("seed", self.seed, least=0, whole=True)
         check.in_range("unseen", self.unseen, least=0, below=1)
         check.in_range("floor", self.floor, least=0)
-        check.in_range("threads", self.threads, least=1)
+        check.in_range("threads", self.threads, least=1, whole=True)
         if not self.data or not self.presets:
             raise InputError("a benchmark must have a data set and a preset; found none.")
         if len(self.labels) not in (1, len(self.data)):

@@ -1,0 +1,74 @@
+"""What the options of an estimator may be."""
+
+from typing import TYPE_CHECKING, Any
+
+from scarce import check
+from scarce.errors import InputError
+from scarce.likelihoods import require_unscaled_counts
+from scarce.models.parts import DECODERS
+from scarce.train import PATHS, SCHEDULES
+
+if TYPE_CHECKING:
+    from scarce.estimators.estimator import Estimator
+
+__all__ = ["check_options"]
+
+_LIMITS: dict[str, dict[str, Any]] = {
+    # of the model
+    "n_latent": {"least": 1, "whole": True},
+    "seed": {"least": 0, "whole": True},
+    "beta": {"least": 0},
+    "warm_up": {"least": 0, "most": 1},
+    "alpha": {"above": 0, "below": 1},
+    "l1": {"least": 0},
+    # of its units
+    "start": {"above": 0, "below": 1},
+    "free_bits": {"least": 0},
+    "pseudo_inputs": {"least": 0, "whole": True},
+    # of the network
+    "input_dropout": {"least": 0, "below": 1},
+    # of its training
+    "epochs": {"least": 1, "whole": True},
+    "batch_size": {"least": 2, "whole": True},
+    "lr": {"above": 0},
+    "weight_decay": {"least": 0},
+    "held_out": {"least": 0, "below": 1},
+    "patience": {"least": 1, "whole": True},
+}
+
+
+def check_options(model: "Estimator") -> None:
+    """Raise `InputError` for the first option that is unknown or out of range."""
+    network, training, units = model.network, model.training, getattr(model, "units", None)
+    for owner in (model, network, training, units):
+        if owner is not None:
+            _check_numbers(owner)
+            _check_pairs(owner)
+    if not network.n_hidden:
+        raise InputError("n_hidden must name the width of at least one layer; found none.")
+    for width in network.n_hidden:
+        check.in_range("n_hidden", width, least=1, whole=True)
+    check.one_of("path", training.path, PATHS)
+    check.one_of("schedule", training.schedule, SCHEDULES)
+    check.one_of("decoder", network.decoder, DECODERS)
+    require_unscaled_counts(network.likelihood, scaled=model.scaled)
+    kind = type(model).__name__
+    check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
+
+
+def _check_numbers(owner: object) -> None:
+    for name, limits in _LIMITS.items():
+        value = getattr(owner, name, None)
+        if value is not None:
+            check.in_range(name, value, **limits)
+
+
+def _check_pairs(owner: object) -> None:
+    if hasattr(owner, "slab"):
+        check.in_range("standard deviation of the slab", owner.slab[1], above=0)
+    if hasattr(owner, "opening"):
+        first, last = owner.opening
+        check.in_range("start of the opening", first, least=0, most=1)
+        check.in_range("end of the opening", last, least=first, most=1)
+    for sharpness in getattr(owner, "sharpness", ()):
+        check.in_range("sharpness", sharpness, above=0)
