@@ -192,6 +192,11 @@ def test_embeddings_open_in_scanpy(finished: Path) -> None:
     assert len(axes.collections) > 0
 
 
+def test_embeddings_name_no_folder_of_the_machine(finished: Path, cells: Path) -> None:
+    config = tomllib.loads(ad.read_h5ad(finished / "embeddings.h5ad").uns["scarce"]["config"])
+    assert config["data"] == cells.name
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_flags_win_over_the_config_file(cells: Path, tmp_path: Path) -> None:
     config = tmp_path / "my.toml"

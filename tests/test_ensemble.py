@@ -32,7 +32,8 @@ def cells() -> ad.AnnData:
 
 @pytest.fixture(scope="module")
 def ensemble(cells: ad.AnnData) -> Ensemble:
-    return Ensemble(BetaVAE(n_latent=3, network=SMALL, training=QUICK), n_members=2).fit(cells)
+    template = BetaVAE(n_latent=3, network=SMALL, training=QUICK, seed=3)
+    return Ensemble(template, n_members=2).fit(cells)
 
 
 def test_the_code_is_what_the_members_have_in_common(ensemble: Ensemble, cells: ad.AnnData) -> None:
@@ -107,8 +108,19 @@ def test_it_is_read_back_as_it_was_saved(
     again = Ensemble.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(cells), ensemble.transform(cells))
     assert again.n_parameters_ == ensemble.n_parameters_
+    assert again.estimator.options == ensemble.estimator.options
     with pytest.raises(InputError, match="a saved ensemble must hold"):
         Ensemble.load(tmp_path)
+
+
+def test_a_smaller_one_saved_over_a_larger_is_read_back(
+    ensemble: Ensemble, cells: ad.AnnData, tmp_path: Path
+) -> None:
+    Ensemble(ensemble.estimator, n_members=3).fit(cells).save(tmp_path)
+    ensemble.save(tmp_path)
+    np.testing.assert_array_equal(
+        Ensemble.load(tmp_path).transform(cells), ensemble.transform(cells)
+    )
 
 
 def test_one_member_is_no_ensemble(cells: ad.AnnData) -> None:

@@ -50,6 +50,12 @@ def test_silhouette_of_many_cells_is_a_repeatable_sample() -> None:
     assert silhouette(z, labels) == silhouette(z, labels) == pytest.approx(0.3, abs=0.1)
 
 
+def test_silhouette_is_undefined_where_the_sample_misses_a_type() -> None:
+    rare = np.repeat("a", 300_000)
+    rare[-1] = "b"
+    assert np.isnan(silhouette(np.zeros((300_000, 2)), rare))
+
+
 def test_neighbour_agreement_equals_scikit_learn_leaving_one_out() -> None:
     generator = np.random.default_rng(2)
     labels = np.repeat(["b", "a", "rare"], [60, 40, 9])

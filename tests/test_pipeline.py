@@ -189,7 +189,7 @@ BAD = {
     "beta must be at least 0; found -1": {"models": ("ensemble",), "beta": -1.0},
     "batch_size must be at least 2; found 0": {"batch_size": 0},
     "min_genes must be a number, at least 0; found 'x'": {"min_genes": "x"},
-    "models must be named once each; found 'dae' again": {"models": ("dae", "bvae", "dae")},
+    "models must differ; found 'dae' again": {"models": ("dae", "bvae", "dae")},
     "--labels must be a file or a column .* 'cel_type'. Columns: 'cell_type'": {
         "labels": "cel_type"
     },

@@ -296,8 +296,8 @@ WRONG: dict[str, dict[str, object]] = {
         "labels": ("a", "b")
     },
     "circular data set must be one of": {"circular": ("other",)},
-    "models must be named once each; found 'dae' again": {"models": ("dae", "dae")},
-    "presets must be named once each; found 'default' again": {"presets": ("default", "default")},
+    "models must differ; found 'dae' again": {"models": ("dae", "dae")},
+    "presets must differ; found 'default' again": {"presets": ("default", "default")},
 }
 
 
@@ -380,7 +380,12 @@ def test_search_finds_the_larger_code_and_halves_the_candidates(
     ("changes", "message"),
     [
         ({"model": "dae"}, "model to tune by its ELBO must be one of 'bvae', 'bvsc'; found 'dae'"),
-        ({"vary": (("genes", (10.0,)),)}, "option to vary must be one of .*; found 'genes'"),
+        ({"vary": (("genes", (10.0,)),)}, "option of bvae to vary must .*; found 'genes'"),
+        ({"vary": (("alpha", (0.1,)),)}, "option of bvae to vary must .*; found 'alpha'"),
+        (
+            {"model": "bvsc", "vary": (("alpha", (0.1, 2.0)),)},
+            "alpha must be above 0 and below 1; found 2",
+        ),
         ({"vary": ()}, "must vary an option"),
         ({"seeds": 0}, "seeds must be at least 1; found 0"),
         ({"unseen": 0.0}, "unseen must be above 0"),
@@ -393,6 +398,19 @@ def test_wrong_searches_are_refused(
     with pytest.raises(InputError, match=message):
         tune(replace(config, **changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_search_in_which_every_trial_fails_names_no_winner(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(task: object) -> None:
+        raise FloatingPointError("the loss is inf in epoch 1")
+
+    monkeypatch.setattr(engine, "measure", fail)
+    config = TuneConfig((str(cells),), ("cell_type",), (("latent", (1, 2)),))
+    with pytest.raises(InputError, match=r"found none\. The first failed by FloatingPointError"):
+        tune(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "best.toml").exists()
 
 
 @pytest.mark.slow

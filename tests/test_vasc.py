@@ -148,6 +148,7 @@ def test_two_types_are_told_apart() -> None:
     training = TrainConfig(epochs=40, batch_size=60, lr=2e-2, held_out=0)
     network = Network((32, 16), normalise=False, first_linear=True, input_dropout=0.0)
     model = VASC(network=network, training=training).fit(adata)
+    assert not model.module_.body.direct
     z, x_hat = model.transform(adata), model.reconstruct(adata)
     direction = z[types == 1].mean(0) - z[types == 0].mean(0)
     side = (z - z.mean(0)) @ direction > 0

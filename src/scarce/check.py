@@ -237,17 +237,18 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     raise InputError(f"{name} must be one of {_quoted(allowed)}; found {value!r}.{hint}")
 
 
-def no_repeats(name: str, values: Sequence[str]) -> None:
-    """Check that every one of several names is different.
+def no_repeats(what: str, names: Iterable[str], *, advice: str = "Name each once.") -> None:
+    """Check that names differ.
 
     Raises
     ------
     InputError
-        Otherwise, naming the first repeat.
+        Otherwise, with the first that comes again.
     """
-    for i, value in enumerate(values):
-        if value in values[:i]:
-            raise InputError(f"{name} must be named once each; found {value!r} again.")
+    index = pd.Index(names)
+    repeats = index[index.duplicated()]
+    if len(repeats):
+        raise InputError(f"{what} must differ; found {_quoted(repeats[:1])} again. {advice}")
 
 
 def in_range(

@@ -1,6 +1,6 @@
 """Write what a run found: tables, maps, weights, figures and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -66,14 +66,15 @@ def export(result: Result, config: RunConfig, directory: Path) -> None:
     write.table(directory / "programmes.csv", programmes_table(summary))
     if enrichment is not None:
         write.table(directory / "programmes_enrichment.csv", _numbered(enrichment))
-    write.text(directory / "config.toml", to_toml(config))
+    write.text(directory / "config.toml", to_toml(asdict(config)))
     figures = all_figures(summary)
     write.text(directory / "report.html", render(summary, figures))
     (directory / "figures").mkdir()
     write_figures(figures, directory / "figures")
     for name, model in models.items():
         model.save(directory / "models" / name)
-    adata.uns["scarce"] = {"label_source": summary.labels.source, "config": to_toml(config)}
+    about = {"label_source": summary.labels.source, "config": to_toml(summary.config)}
+    adata.uns["scarce"] = about
     write.h5ad(directory / "embeddings.h5ad", adata)
     record.save(summary, directory)
 
@@ -156,6 +157,6 @@ def _numbered(enrichment: pd.DataFrame) -> pd.DataFrame:
     return table[[*first, *table.columns.drop(first)]]
 
 
-def to_toml(config: RunConfig) -> str:
+def to_toml(options: Mapping[str, object]) -> str:
     """The options that are set, as a TOML file for ``scarce run --config``."""
-    return tomli_w.dumps({k: v for k, v in asdict(config).items() if v is not None})
+    return tomli_w.dumps({k: v for k, v in options.items() if v is not None})

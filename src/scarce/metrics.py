@@ -66,13 +66,15 @@ def silhouette(z: NDArray[np.floating], labels: ArrayLike, *, seed: int = 0) -> 
 
     Returns
     -------
-    NaN where it is undefined: fewer than two labels, or as many labels as cells.
+    NaN where it is undefined: fewer than two labels, or as many labels as cells, in the sample.
     """
     labels = np.asarray(labels)
+    if len(labels) > _SILHOUETTE_CELLS:
+        sample = np.random.default_rng(seed).choice(len(labels), _SILHOUETTE_CELLS, replace=False)
+        z, labels = z[sample], labels[sample]
     if not 2 <= len(np.unique(labels)) < len(labels):
         return float("nan")
-    size = _SILHOUETTE_CELLS if len(labels) > _SILHOUETTE_CELLS else None
-    return float(sk.silhouette_score(z, labels, sample_size=size, random_state=seed))
+    return float(sk.silhouette_score(z, labels))
 
 
 def neighbour_agreement(

@@ -36,6 +36,8 @@ def matrix(cells: Cells, layer: str | None, likelihood: str) -> tuple[csr_matrix
         raise InputError(
             f"layer must be one of the layers {sorted(cells.layers)}; found {layer!r}."
         )
+    advice = "Genes are matched by name: call adata.var_names_make_unique() first."
+    check.no_repeats("names of genes", cells.var_names, advice=advice)
     values = cells.X if layer is None else cells.layers[layer]
     return read(values, cells.obs_names, cells.var_names), list(cells.var_names)
 

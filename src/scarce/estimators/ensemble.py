@@ -152,10 +152,11 @@ class Ensemble:
                 f"a saved ensemble must hold ensemble.safetensors; found none in {directory}."
             )
         arrays = load_file(path)
-        n_members = len(list(directory.glob("member*")))
-        members = [load_model(directory / f"member{i}") for i in range(n_members)]
-        ensemble = cls(members[0], n_members=n_members)
-        ensemble.members_ = members
+        first = load_model(directory / "member0")
+        n_members = len(arrays["mean"]) // first.n_latent
+        others = (load_model(directory / f"member{i}") for i in range(1, n_members))
+        ensemble = cls(replace(first, seed=first.seed // n_members), n_members=n_members)
+        ensemble.members_ = [first, *others]
         ensemble.mean_, ensemble.components_ = arrays["mean"], arrays["components"]
         return ensemble
 

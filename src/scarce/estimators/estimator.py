@@ -29,7 +29,7 @@ from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
-from scarce.train import History, TrainConfig, fit_module
+from scarce.train import TrainConfig, fit_module
 
 __all__ = ["Estimator"]
 
@@ -347,7 +347,7 @@ class Estimator(ABC):
             model.scaling_ = Scaling(mean, sd)
         model.module_.load_state_dict(state)
         model.module_.eval()
-        model.history_ = History(**about["history"])
+        model.history_ = saved.history(about)
         model.numerics_ = Numerics(**about["numerics"])
         kl = about["kl_units"]
         model.kl_units_ = None if kl is None else np.array(kl)

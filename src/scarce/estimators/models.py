@@ -192,8 +192,8 @@ class VASC(Estimator):
     l1
         Weight of the absolute sum of the first layer's weights; 0.01 in the paper.
     network
-        Shape of encoder and decoder, the paper's by default. Its likelihood plays no part:
-        the decoder ends in `DroppedOut`.
+        Shape of encoder and decoder, the paper's by default. Its likelihood plays no part, as
+        the decoder ends in `DroppedOut`, and the decoder is always deep.
     n_latent, batch, covariates, training, seed
         See `Estimator`.
 
@@ -216,6 +216,10 @@ class VASC(Estimator):
 
     def _build(self, body: Body) -> Net:
         return VASCNet(body, self.n_latent, l1=self.l1)
+
+    def _net(self, n_genes: int) -> Net:
+        deep = replace(self.network, decoder="deep")
+        return self._build(Body(n_genes, self.n_latent, deep, self.covariates_.n_columns))
 
 
 def load_model(directory: str | Path) -> Estimator:

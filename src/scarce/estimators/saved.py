@@ -1,13 +1,15 @@
 """The file that says what a saved model is."""
 
 import json
+import math
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from scarce.errors import InputError
+from scarce.train import History
 
-__all__ = ["FORMAT", "about", "about_any", "options", "tuples"]
+__all__ = ["FORMAT", "about", "about_any", "history", "options", "tuples"]
 
 FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -24,7 +26,7 @@ def about_any(directory: Path) -> dict[str, Any]:
     path = directory / "model.json"
     if not path.is_file():
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -48,6 +50,15 @@ def options(found: dict[str, Any], model: type) -> dict[str, Any]:
     }
     given = tuples(found["options"])
     return {k: groups[k](**tuples(v)) if k in groups else v for k, v in given.items()}
+
+
+def history(found: dict[str, Any]) -> History:
+    """Return the course of training; a loss that was no number, which JSON lacks, is NaN again."""
+    given = dict(found["history"])
+    losses = {
+        name: [math.nan if v is None else v for v in of] for name, of in given["losses"].items()
+    }
+    return History(**(given | {"losses": losses}))
 
 
 def tuples(options: dict[str, Any]) -> dict[str, Any]:

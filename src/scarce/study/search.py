@@ -22,8 +22,9 @@ from scarce.trial import Progress, silent
 
 __all__ = ["TuneConfig", "tune"]
 
-TUNABLE = ("alpha", "batch_size", "beta", "latent", "lr")
-"""Options that can be varied; none changes which cells and genes the ELBO is taken over."""
+_OF_BOTH = ("batch_size", "beta", "latent", "lr")
+TUNABLE = {"bvae": _OF_BOTH, "bvsc": ("alpha", *_OF_BOTH)}
+"""Options of each model that can be varied; none changes over which cells and genes the ELBO is."""
 
 _KEEP = 3
 """One in so many candidates goes on, with so many times the epochs."""
@@ -40,7 +41,7 @@ class TuneConfig:
     vary
         Option and its values, for each option to vary; all combinations are candidates.
     model
-        ``bvae`` or ``bvsc``, which have an ELBO and take all that can be varied.
+        ``bvae`` or ``bvsc``, which have an ELBO.
     preset
         What the other options are.
     seed, seeds
@@ -69,13 +70,15 @@ class TuneConfig:
 
     def check(self) -> None:
         """Raise `InputError` for the first option that is wrong."""
-        check.one_of("model to tune by its ELBO", self.model, ("bvae", "bvsc"))
+        check.one_of("model to tune by its ELBO", self.model, TUNABLE)
         if not self.vary:
             raise InputError("a search must vary an option; found none. Pass --vary latent=5,10.")
         for name, values in self.vary:
-            check.one_of("option to vary", name, TUNABLE)
+            check.one_of(f"option of {self.model} to vary", name, TUNABLE[self.model])
             if not values:
                 raise InputError(f"an option to vary must have values; found none for {name}.")
+        for candidate in self.candidates():
+            self.settings(candidate, epochs=1)
         check.in_range("unseen", self.unseen, above=0, below=1)
 
     def candidates(self) -> list[dict[str, float]]:
@@ -87,9 +90,13 @@ class TuneConfig:
 
     def settings(self, candidate: dict[str, float], epochs: int) -> Settings:
         """Return the settings of a candidate in a round of so many epochs."""
-        options: dict[str, Any] = {"preset": self.preset, "genes": self.genes, "epochs": epochs}
-        config = RunConfig.from_options(options | candidate)
-        return config.resolve().settings
+        options: dict[str, Any] = {
+            "preset": self.preset,
+            "models": (self.model,),
+            "genes": self.genes,
+            "epochs": epochs,
+        }
+        return RunConfig.from_options(options | candidate).resolve().settings
 
 
 def tune(
@@ -206,6 +213,11 @@ def _judge(
     candidates: Sequence[dict[str, float]], found: Sequence[dict[str, Any]], n_seeds: int
 ) -> pd.DataFrame:
     """Mean ELBO over seeds; a candidate of which a trial failed is never the best."""
+    if all("error" in result for result in found):
+        raise InputError(
+            "a search must have a candidate that can be fitted; found none. The first failed by "
+            f"{found[0]['error']}"
+        )
     elbo = np.array([_elbo(result) for result in found]).reshape(-1, n_seeds)
     sd = elbo.std(1, ddof=1) if n_seeds > 1 else np.full(len(elbo), np.nan)
     return pd.DataFrame(list(candidates)).assign(elbo=elbo.mean(1), sd=sd)
