@@ -297,8 +297,8 @@ def test_scaled_model_is_that_of_dense_z_scores(leaf: type[Estimator], adata: ad
     z_scores = np.minimum((x - x.mean(0)) / x.std(0, ddof=1), 10)
     module = model.module_.double()
     nothing = np.empty((adata.n_obs, 0))
-    serve = model._server(adata.X.astype(np.float64), nothing, 50, "sparse")
-    sparse = next(serve(dtype=torch.float64).ordered())
+    serve = model._server(adata.X.astype(np.float64), nothing)
+    sparse = next(serve(batch_size=50, dtype=torch.float64).ordered())
     dense = Batch(torch.from_numpy(z_scores), sparse.covariates)
     losses = [
         module.loss(batch, progress=1.0, generator=torch.Generator().manual_seed(0)).total

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from scarce.data import read
 from scarce.errors import InputError
-from scarce.preprocess import Scaling, Thresholds, normalise, pca, quality_control, variable_genes
+from scarce.preprocess import Scaling, Thresholds, normalise, quality_control, variable_genes
 from shared import PBMC3K, needs_pbmc3k
 
 
@@ -105,14 +105,6 @@ def test_all_genes_are_kept_when_asked_or_too_few(
     normalise(random_counts)
     variable_genes(random_counts, n_genes)
     assert random_counts.var["highly_variable"].all()
-
-
-def test_pca_explains_what_the_svd_of_the_centred_matrix_does(random_counts: ad.AnnData) -> None:
-    normalise(random_counts)
-    scores = pca(random_counts.X, 5)
-    dense = random_counts.X.toarray().astype(np.float64)
-    u, s, _ = np.linalg.svd(dense - dense.mean(0), full_matrices=False)
-    np.testing.assert_allclose(np.abs(scores), np.abs(u[:, :5] * s[:5]), rtol=1e-6)
 
 
 TABLES = hnp.arrays(

@@ -1,7 +1,8 @@
 """k-means and Leiden clusters in any space."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import kneighbors_graph
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Clusters", "kmeans", "leiden"]
+__all__ = ["Clusters", "kmeans", "leiden", "seeded"]
 
 _NEIGHBOURS = 15
 _STEPS = 24
@@ -79,37 +80,43 @@ def leiden(z: NDArray[np.floating], n_clusters: int, *, seed: int = 0) -> Cluste
     graph = igraph.Graph(n=len(z), edges=np.column_stack(edges.nonzero()).tolist())
 
     def clusters_at(resolution: float) -> NDArray[np.int64]:
-        # Every call starts from the same state, so that only the resolution differs.
-        igraph.set_random_number_generator(random.Random(seed))
-        found = graph.community_leiden(
-            "modularity", weights=edges.data, resolution=resolution, n_iterations=10
-        )
+        with seeded(seed):  # every call alike, so that only the resolution differs
+            found = graph.community_leiden(
+                "modularity", weights=edges.data, resolution=resolution, n_iterations=10
+            )
         return np.asarray(found.membership, dtype=np.int64)
 
-    try:
-        labels = _search(clusters_at, n_clusters)
-    finally:
-        igraph.set_random_number_generator(random)
+    labels = _search(clusters_at, n_clusters)
     centroids = np.stack([z[labels == k].mean(0, np.float64) for k in range(labels.max() + 1)])
     return _by_size(labels, centroids)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let igraph draw from a generator of its own; its default is Python's global one."""
+    import igraph
+
+    igraph.set_random_number_generator(random.Random(seed))
+    try:
+        yield
+    finally:
+        igraph.set_random_number_generator(random)
 
 
 def _search(
     clusters_at: Callable[[float], NDArray[np.int64]], n_clusters: int
 ) -> NDArray[np.int64]:
     """Bisect the logarithm of the resolution; keep the partition nearest to `n_clusters`."""
-    low, high = np.log(1e-3), np.log(1e2)
-    best = clusters_at(1.0)
-    middle = 0.0
+    low, high, middle = np.log(1e-3), np.log(1e2), 0.0
+    tried: list[NDArray[np.int64]] = []
     for _ in range(_STEPS):
-        n_best, n_found = best.max() + 1, (found := clusters_at(np.exp(middle))).max() + 1
-        if (abs(n_found - n_clusters), n_found) < (abs(n_best - n_clusters), n_best):
-            best = found
+        tried.append(clusters_at(np.exp(middle)))
+        n_found = tried[-1].max() + 1
         if n_found == n_clusters:
             break
         low, high = (middle, high) if n_found < n_clusters else (low, middle)
         middle = (low + high) / 2
-    return best
+    return min(tried, key=lambda labels: (abs(labels.max() + 1 - n_clusters), labels.max()))
 
 
 def _shared_neighbours(z: NDArray[np.floating]) -> csr_matrix:

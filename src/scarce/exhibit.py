@@ -8,6 +8,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from scarce.annotate import RESOLUTION
 from scarce.annotate.communities import communities, join_single_cells, to_graph
 from scarce.annotate.graph import neighbours, shared_neighbours
+from scarce.preprocess import mitochondrial, percent_mito, totals
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import Expression, Marker
 
@@ -36,12 +37,9 @@ def quality(adata: AnnData) -> dict[str, NDArray[np.float64]]:
     is absent where no gene's name starts with ``MT-``.
     """
     counts = csr_matrix(adata.layers["counts"])
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    found = {"counts": totals, "genes": counts.getnnz(axis=1).astype(np.float64)}
-    mitochondrial = np.asarray(adata.var_names.str.upper().str.startswith("MT-"))
-    if mitochondrial.any():
-        part = np.asarray(counts[:, mitochondrial].sum(axis=1, dtype=np.float64)).ravel()
-        found["mitochondrial %"] = 100 * part / np.where(totals > 0, totals, 1)
+    found = {"counts": totals(counts), "genes": counts.getnnz(axis=1).astype(np.float64)}
+    if mitochondrial(adata.var_names).any():
+        found["mitochondrial %"] = percent_mito(counts, adata.var_names)
     return found
 
 

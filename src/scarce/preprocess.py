@@ -4,17 +4,27 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags_array
-from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
 from scarce.errors import InputError
-from scarce.sparse.stats import mean_and_variance
+from scarce.sparse.stats import TARGET_SUM, mean_and_variance
 from scarce.summary import Removed
 
-__all__ = ["Scaling", "Thresholds", "normalise", "pca", "quality_control", "variable_genes"]
+__all__ = [
+    "Scaling",
+    "Thresholds",
+    "log_normalised",
+    "mitochondrial",
+    "normalise",
+    "percent_mito",
+    "quality_control",
+    "totals",
+    "variable_genes",
+]
 
 _ENOUGH_CELLS = 3
 """Of a gene, as in the Seurat tutorial."""
@@ -68,7 +78,7 @@ def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, li
         Removed(f"genes in fewer than {thresholds.min_cells} cells", 0, n_genes - adata.n_vars)
     )
 
-    found, mito = _genes_per_cell(adata), _percent_mito(adata)
+    found, mito = _genes_per_cell(adata), percent_mito(csr_matrix(adata.X), adata.var_names)
     rules = {
         f"cells with {thresholds.min_genes} genes or fewer": found <= thresholds.min_genes,
         f"cells with {thresholds.max_genes:g} genes or more": found >= thresholds.max_genes,
@@ -90,28 +100,45 @@ def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, li
     return kept, removed
 
 
-def normalise(adata: AnnData, *, target_sum: float = 1e4) -> None:
-    r"""Keep counts in ``layers["counts"]`` and put log-normalised expression into ``X``.
-
-    :math:`\log(1 + 10^4\,x_{ig} / n_i)` with n_i the counts of cell i, in float32: Seurat's
-    LogNormalize. Only nonzeros are touched; a cell without counts stays all zero.
+def normalise(adata: AnnData) -> None:
+    """Keep counts in ``layers["counts"]`` and put log-normalised expression into ``X``.
 
     Parameters
     ----------
     adata
         Counts in ``X``, CSR. Modified in place.
-    target_sum
-        Counts every cell is scaled to.
     """
     counts = csr_matrix(adata.X, dtype=np.float32)
     adata.layers["counts"] = counts
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    adata.obs["n_counts"] = totals
-    factors = target_sum / np.where(totals > 0, totals, 1)
-    x = csr_matrix(diags_array(factors) @ counts)
-    x.data = np.log1p(x.data).astype(np.float32)
-    adata.X = x
+    adata.obs["n_counts"] = totals(counts)
+    adata.X = log_normalised(counts)
     adata.uns["log1p"] = {"base": None}
+
+
+def percent_mito(counts: csr_matrix, genes: pd.Index) -> NDArray[np.float64]:
+    """Return the percentage of each cell's counts in mitochondrial genes, shape (n_cells,)."""
+    n, part = totals(counts), totals(counts[:, mitochondrial(genes)])
+    return 100 * part / np.where(n > 0, n, 1)
+
+
+def mitochondrial(genes: pd.Index) -> NDArray[np.bool_]:
+    """Mark genes by the start of their name: human ``MT-`` or mouse ``mt-``."""
+    return np.asarray(genes.str.upper().str.startswith("MT-"))
+
+
+def log_normalised(counts: csr_matrix) -> csr_matrix:
+    r"""Return Seurat's LogNormalize, :math:`\log(1 + 10^4\,x_{ig} / n_i)` of n_i counts in cell i.
+
+    In float32. Only nonzeros are touched; a cell without counts stays all zero.
+    """
+    n = totals(counts)
+    scaled = csr_matrix(diags_array(TARGET_SUM / np.where(n > 0, n, 1)) @ counts)
+    return scaled.log1p().astype(np.float32)
+
+
+def totals(counts: csr_matrix) -> NDArray[np.float64]:
+    """Return the counts of each cell, shape (n_cells,)."""
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def variable_genes(adata: AnnData, n_genes: int | None) -> str | None:
@@ -199,30 +226,12 @@ class Scaling:
         return z_scores * np.where(varies, self.sd, 0.0) + self.mean
 
 
-def pca(x: csr_matrix, n_components: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """Return the scores of the first principal components, shape (n_cells, n_components).
-
-    Exact (Lanczos), centred implicitly: the matrix stays sparse.
-    """
-    n_components = min(n_components, min(x.shape) - 1)
-    model = PCA(n_components, svd_solver="arpack", random_state=seed)
-    return model.fit_transform(x.astype(np.float64))  # type: ignore[no-any-return]
-
-
 def _genes_per_cell(adata: AnnData) -> NDArray[np.int64]:
     return adata.X.getnnz(axis=1)  # type: ignore[no-any-return]
 
 
 def _cells_per_gene(adata: AnnData) -> NDArray[np.int64]:
     return adata.X.getnnz(axis=0)  # type: ignore[no-any-return]
-
-
-def _percent_mito(adata: AnnData) -> NDArray[np.float64]:
-    mito = adata.var_names.str.upper().str.startswith("MT-")
-    counts = csr_matrix(adata.X)
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    part = np.asarray(counts[:, mito].sum(axis=1, dtype=np.float64)).ravel()
-    return 100 * part / np.where(totals > 0, totals, 1)
 
 
 def _describe(removed: list[Removed]) -> str:

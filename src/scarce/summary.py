@@ -152,6 +152,7 @@ class ModelRun:
     """Name for people, such as ``"β-VAE"``."""
     seed: int
     seconds: float
+    """Of the fit and of coding all cells."""
     epochs: int
     n_parameters: int
     path: str

@@ -27,7 +27,7 @@ from scarce.presets import (
     candidates,
 )
 from scarce.sampling import seen_cells
-from scarce.sparse.stats import mean_and_variance
+from scarce.sparse.stats import TARGET_SUM, mean_and_variance
 from scarce.summary import ModelRun, Score
 
 __all__ = ["Progress", "Trial", "silent", "trial"]
@@ -171,13 +171,14 @@ def _fit(task: _Task) -> _Fitted:
 
 def _fit_model(task: _Task) -> _Fitted:
     estimator = build(task.model, task.settings, seed=task.seed)
+    start = time.perf_counter()
     with task.progress(task.title, estimator.training.epochs) as on_epoch, peak_memory() as peak:
-        estimator.fit(task.seen, on_epoch=on_epoch)
+        z = estimator.fit(task.seen, on_epoch=on_epoch).transform(task.cells)
+    seconds = time.perf_counter() - start
     held = {}
     if not task.rows.all():
         held = _explained_by(estimator, task) | _bounds(estimator, task)
-    run = _account(task.model, estimator, peak.megabytes)
-    return _Fitted(estimator.transform(task.cells), run, held, estimator)
+    return _Fitted(z, _account(task.model, estimator, seconds, peak.megabytes), held, estimator)
 
 
 def _fit_ensemble(task: _Task) -> _Fitted:
@@ -187,11 +188,11 @@ def _fit_ensemble(task: _Task) -> _Fitted:
         best = choose(among, seen, seed=task.seed, on_fit=on_fit).best
         ensemble = Ensemble(best, n_members=N_MEMBERS)
         ensemble.fit(seen, on_fit=lambda n_fits: on_fit(len(among) + n_fits))
+        z = ensemble.transform(task.cells)
     seconds = time.perf_counter() - start
     run = replace(
-        _account(task.model, ensemble.members_[0], peak.megabytes),
+        _account(task.model, ensemble.members_[0], seconds, peak.megabytes),
         seed=task.seed,
-        seconds=seconds,
         epochs=max(member.history_.epochs for member in ensemble.members_),
         n_parameters=ensemble.n_parameters_,
         settings={"model": type(best).__name__, "n_members": N_MEMBERS, **best.options},
@@ -199,7 +200,7 @@ def _fit_ensemble(task: _Task) -> _Fitted:
         notes=(),
     )
     held = {} if task.rows.all() else _explained_by(ensemble, task)
-    return _Fitted(ensemble.transform(task.cells), run, held, ensemble)
+    return _Fitted(z, run, held, ensemble)
 
 
 def _fit_other(task: _Task) -> _Fitted:
@@ -228,16 +229,14 @@ def _fit_other(task: _Task) -> _Fitted:
 
 def _explained_by(model: Estimator | Ensemble, task: _Task) -> dict[str, float]:
     unseen = task.unseen
+    if not _of_counts(model.estimator if isinstance(model, Ensemble) else model):
+        return _explained(task, lambda block: model.reconstruct(unseen[block]))
     # Expression is scaled by the counts of all genes, counts are shared out among these.
     seen = csr_matrix(task.cells.X)[task.rows].data.astype(np.float64)
-    share = float(np.expm1(seen).sum()) / (1e4 * task.rows.sum())
-    of_counts = _of_counts(model.estimator if isinstance(model, Ensemble) else model)
-
-    def reconstruct(block: slice) -> Points:
-        x_hat = model.reconstruct(unseen[block])
-        return np.log1p(share * np.expm1(x_hat)) if of_counts else x_hat
-
-    return _explained(task, reconstruct)
+    share = float(np.expm1(seen).sum()) / (TARGET_SUM * task.rows.sum())
+    return _explained(
+        task, lambda block: np.log1p(share * np.expm1(model.reconstruct(unseen[block])))
+    )
 
 
 def _bounds(estimator: Estimator, task: _Task) -> dict[str, float]:
@@ -257,13 +256,13 @@ def _explained(task: _Task, reconstruct: Callable[[slice], Points]) -> dict[str,
     return {"r2": held_out.explained_variance(x[~task.rows], mean, reconstruct)}
 
 
-def _account(model: str, estimator: Estimator, peak_mb: float) -> ModelRun:
+def _account(model: str, estimator: Estimator, seconds: float, peak_mb: float) -> ModelRun:
     history = estimator.history_
     return ModelRun(
         model=model,
         title=TITLES[model],
         seed=estimator.seed,
-        seconds=history.seconds,
+        seconds=seconds,
         epochs=history.epochs,
         n_parameters=estimator.n_parameters_,
         path=estimator.path_,

@@ -1,14 +1,13 @@
 """Clusters of a graph: modularity maximised from many starts."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import igraph
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
+
+from scarce.cluster import seeded
 
 __all__ = ["Partition", "climb", "communities", "join_single_cells", "to_graph"]
 
@@ -67,7 +66,7 @@ def climb(
     start: NDArray[np.int64] | None = None,
 ) -> Partition:
     """Climb modularity by two rounds of Leiden, or to the top from a clustering that is given."""
-    with _seeded(seed):
+    with seeded(seed):
         membership = graph.community_leiden(
             "modularity",
             weights="weight",
@@ -122,13 +121,3 @@ def _by_size(clusters: NDArray[np.int64]) -> NDArray[np.int64]:
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return rank[clusters]
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Let igraph draw from a generator of its own; its default is Python's global one."""
-    igraph.set_random_number_generator(random.Random(seed))
-    try:
-        yield
-    finally:
-        igraph.set_random_number_generator(random)

@@ -7,13 +7,13 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix
 
 from scarce import check
 from scarce.errors import InputError
 from scarce.likelihoods import LIKELIHOODS
 
-__all__ = ["Cells", "log_normalised", "matrix", "select_genes", "table"]
+__all__ = ["Cells", "matrix", "select_genes", "table"]
 
 Cells: TypeAlias = AnnData | csr_matrix
 """Log-normalised expression or, for a likelihood of counts, raw counts; cells x genes."""
@@ -45,13 +45,6 @@ def matrix(cells: Cells, layer: str | None, likelihood: str) -> tuple[csr_matrix
 def table(cells: Cells) -> pd.DataFrame:
     """The cell table; without columns for a matrix."""
     return cells.obs if isinstance(cells, AnnData) else pd.DataFrame(index=range(cells.shape[0]))
-
-
-def log_normalised(counts: csr_matrix) -> csr_matrix:
-    """Return log(1 + counts scaled to 10,000 in each cell), float32; an empty cell stays so."""
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    scaled = csr_matrix(diags_array(1e4 / np.where(totals > 0, totals, 1)) @ counts)
-    return scaled.log1p().astype(np.float32)
 
 
 def select_genes(x: csr_matrix, names: list[str], wanted: list[str]) -> csr_matrix:

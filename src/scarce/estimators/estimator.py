@@ -20,14 +20,14 @@ from scarce.covariates import Covariates
 from scarce.data import write
 from scarce.errors import InputError
 from scarce.estimators import saved
-from scarce.estimators.cells import Cells, log_normalised, matrix, select_genes, table
+from scarce.estimators.cells import Cells, matrix, select_genes, table
 from scarce.estimators.options import check_options
 from scarce.estimators.start import start_from_cells
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS
 from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
-from scarce.preprocess import Scaling
+from scarce.preprocess import Scaling, log_normalised
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
 from scarce.train import TrainConfig, fit_module
 
@@ -124,19 +124,20 @@ class Estimator(ABC):
         self.scaling_ = Scaling.of(x, train) if self.scaled else None
         self.path_ = self._choose_path(x, len(train))
         self.module_ = self._start(x, train)
-        serve = self._server(x, known, self.training.batch_size, self.path_)
+        serve = self._server(x, known)
+        in_steps = partial(serve, batch_size=self.training.batch_size, path=self.path_)
         # Dense products of the two gene-sized layers, forward and backward.
         n_cells = min(self.training.batch_size, len(train))
         with tuned(6.0 * n_cells * x.shape[1] * self.network.n_hidden[0]) as self.numerics_:
             self.history_ = fit_module(
                 self.module_,
-                serve(rows=train),
-                serve(rows=held_out) if len(held_out) else None,
+                in_steps(rows=train),
+                in_steps(rows=held_out) if len(held_out) else None,
                 self.training,
                 seed=self.seed,
                 on_epoch=on_epoch,
             )
-        self._take_stock(self._server(x, known, 1024, "sparse")(rows=train))
+        self._take_stock(serve(rows=train, batch_size=1024))
         return self
 
     def transform(
@@ -392,9 +393,7 @@ class Estimator(ABC):
             density=x.nnz / max(1, x.shape[0] * x.shape[1]),
         )
 
-    def _server(
-        self, x: csr_matrix, known: NDArray[np.float32], batch_size: int, path: Arithmetic
-    ) -> Callable[..., Batches]:
+    def _server(self, x: csr_matrix, known: NDArray[np.float32]) -> Callable[..., Batches]:
         """Return what serves rows of x, scaled where the model asks for it."""
         scaling = self.scaling_
         return partial(
@@ -402,8 +401,6 @@ class Estimator(ABC):
             x if scaling is None else scaling.entries(x),
             base=None if scaling is None else scaling.base,
             covariates=known,
-            batch_size=batch_size,
-            path=path,
         )
 
     def _start(self, x: csr_matrix, rows: NDArray[np.int64]) -> Net:
@@ -423,7 +420,7 @@ class Estimator(ABC):
     def _batches(self, cells: Cells, layer: str | None) -> Batches:
         x = self._aligned(cells, layer)
         known = self.covariates_.columns(table(cells))
-        return self._server(x, known, max(self.training.batch_size, 1024), "sparse")()
+        return self._server(x, known)(batch_size=max(self.training.batch_size, 1024))
 
     def _aligned(self, cells: Cells, layer: str | None) -> csr_matrix:
         """Return what the model reads of the genes of the fit, in their order."""

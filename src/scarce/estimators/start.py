@@ -5,10 +5,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from scarce.estimators.cells import log_normalised
 from scarce.models.nonnegative import nonnegative_programmes
 from scarce.models.parts import Body
-from scarce.preprocess import Scaling
+from scarce.preprocess import Scaling, log_normalised
 from scarce.sparse.stats import mean_and_variance
 
 __all__ = ["start_from_cells"]

@@ -8,11 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scarce.sparse.batches import Matrix
+from scarce.sparse.stats import TARGET_SUM
 
 __all__ = ["Likelihood"]
-
-_TARGET = 1e4
-"""Counts that log-normalised expression scales every cell to."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -66,7 +64,7 @@ class Likelihood(nn.Module, ABC):
         Of counts log(1 + 10,000 p), with p the shares of the genes in what is expected.
         """
         linear = self._linear(h)
-        return (_TARGET * linear.softmax(-1)).log1p() if self.counts else linear
+        return (TARGET_SUM * linear.softmax(-1)).log1p() if self.counts else linear
 
     def log_ratios(self, h: Float[Tensor, "cells hidden"]) -> Float[Tensor, "cells genes"]:
         """Return what is linear in h, centred over the genes, dense.

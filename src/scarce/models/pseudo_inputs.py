@@ -107,8 +107,10 @@ class Mixture(NamedTuple):
 
     def price(self, q: SpikeAndSlabPosterior, free_bits: float) -> Float[Tensor, ""]:
         """Return the bound per cell, in which each unit has its free bits, see `freed`."""
-        kl = self.unit_kl(q)
-        return freed(kl, free_bits) + (self.kl(q) - kl.sum(1)).mean()
+        kl = pairwise_kl(q, self.components)
+        match = self._match(kl)
+        of_units = torch.einsum("bu,buj->bj", match.softmax(1), kl)
+        return freed(of_units, free_bits) - (match.logsumexp(1) + of_units.sum(1)).mean()
 
     def hyper(self, logit: Float[Tensor, " latent"]) -> Float[Tensor, ""]:
         r"""Return :math:`\sum_j KL(\mathrm{Bern}(\bar\gamma) \| \mathrm{Bern}(\alpha_j))`.

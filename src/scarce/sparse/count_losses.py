@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from scarce.sparse import counts, log_link
 from scarce.sparse.batches import Matrix
 from scarce.sparse.counts import BLOCK, Entries
-from scarce.sparse.ops import cell_totals, linear
+from scarce.sparse.ops import cell_totals, linear, with_ones
 
 __all__ = ["log_link_loss", "negative_binomial_loss", "poisson_loss", "zero_inflated_loss"]
 
@@ -48,7 +47,7 @@ def poisson_loss(
     -------
     Scalar, of the dtype of `h`, in nats.
     """
-    return _CountLoss.apply(_poisson, x, torch.is_grad_enabled(), _with_ones(h), v)  # type: ignore[no-any-return, no-untyped-call]
+    return _CountLoss.apply(_poisson, x, torch.is_grad_enabled(), with_ones(h), v)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def negative_binomial_loss(
@@ -67,7 +66,7 @@ def negative_binomial_loss(
         Shape (G,).
     """
     return _CountLoss.apply(  # type: ignore[no-any-return, no-untyped-call]
-        _negative_binomial, x, torch.is_grad_enabled(), _with_ones(h), v, log_theta
+        _negative_binomial, x, torch.is_grad_enabled(), with_ones(h), v, log_theta
     )
 
 
@@ -88,7 +87,7 @@ def zero_inflated_loss(
         Weights and biases of the log odds of a zero from elsewhere; shape (G, D + 1).
     """
     return _CountLoss.apply(  # type: ignore[no-any-return, no-untyped-call]
-        _zero_inflated, x, torch.is_grad_enabled(), _with_ones(h), v, log_theta, zeros
+        _zero_inflated, x, torch.is_grad_enabled(), with_ones(h), v, log_theta, zeros
     )
 
 
@@ -118,7 +117,7 @@ def log_link_loss(
     -------
     Scalar, of the dtype of `mu`, in nats.
     """
-    library, given = cell_totals(x), _with_ones(known)
+    library, given = cell_totals(x), with_ones(known)
     mean = torch.cat([logit.sigmoid() * mu, given], 1)
     explained = (linear(x, v).double() * mean.double()).sum() + _constant(x, library)
     expected = _ExpectedCounts.apply(  # type: ignore[no-untyped-call]
@@ -307,7 +306,3 @@ def _share(residual: NDArray[np.floating], library: NDArray[np.float64]) -> NDAr
 def _d_log(theta: Tensor, d_theta: Tensor, h: Tensor) -> Tensor:
     """Turn the gradient of theta into that of its logarithm, of the loss per cell."""
     return (theta * d_theta / -len(h)).to(h.dtype)
-
-
-def _with_ones(h: Tensor) -> Tensor:
-    return F.pad(h, (0, 1), value=1.0)

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from scarce.sparse.batches import CSRBatch, Matrix
 
-__all__ = ["cell_totals", "linear", "squared_error", "squared_error_per_gene"]
+__all__ = ["cell_totals", "linear", "squared_error", "squared_error_per_gene", "with_ones"]
 
 
 def linear(x: Matrix, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
@@ -101,7 +101,7 @@ def squared_error(
     if isinstance(x, Tensor):
         squares = (h @ v[:, :-1].T + v[:, -1] - x).square()
         return squares.sum() if weight is None else squares.sum(0) @ weight
-    return _SquaredError.apply(_with_ones(h), v, x, weight)  # type: ignore[no-any-return, no-untyped-call]
+    return _SquaredError.apply(with_ones(h), v, x, weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
 _LEAST_SHARE = 1e-3
@@ -154,7 +154,7 @@ def squared_error_per_gene(
     Tensor of shape (G,), float64.
     """
     with torch.no_grad():
-        a, v = _with_ones(h), _without_base(v, x)
+        a, v = with_ones(h), _without_base(v, x)
         return _inner_rows(v, v @ (a.T @ a) - 2 * _transposed_product(x, a)) + x.gene_squares()
 
 
@@ -182,7 +182,8 @@ def _bag(rows: Tensor, picks: Tensor, starts: Tensor, values: Tensor) -> Tensor:
     )
 
 
-def _with_ones(h: Tensor) -> Tensor:
+def with_ones(h: Tensor) -> Tensor:
+    """Append a column of ones, which the biases multiply."""
     return F.pad(h, (0, 1), value=1.0)
 
 

@@ -5,7 +5,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-__all__ = ["entries_per_gene", "mean_and_variance"]
+__all__ = ["TARGET_SUM", "entries_per_gene", "mean_and_variance"]
+
+TARGET_SUM = 1e4
+"""Counts that log-normalised expression scales every cell to."""
 
 
 def mean_and_variance(
