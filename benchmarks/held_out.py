@@ -3,7 +3,7 @@
     python -m benchmarks.held_out pbmc68k_reduced path/to/10x_folder --seeds 2
 
 Prints the best held-out loss per cell (in nats; lower is better) for each model, data set and
-candidate. A new candidate earns its place in the preset by this table alone.
+candidate. What is to be the preset must win here, or by the likelihood of unseen cells.
 """
 
 import argparse

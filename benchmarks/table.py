@@ -62,6 +62,7 @@ def main() -> None:
     for data in comparison.datasets:
         page = _replaced(page, data["name"], "\n".join(_table(comparison, data)))
     write.text(options.page, page)
+    print("\n".join(_means(comparison)))
     print(f"Wrote the tables into {options.page}; the whole comparison is in {options.out}.")
 
 
@@ -104,6 +105,20 @@ def _table(comparison: Comparison, data: Mapping[str, Any]) -> Iterator[str]:
     for method, name in method_names(comparison).items():
         keys = [(data["name"], *method, *column) for column in COLUMNS]
         yield f"| {name} | {' | '.join(_cell(cells, key) for key in keys)} |"
+
+
+def _means(comparison: Comparison) -> Iterator[str]:
+    """Yield NMI / ARI of each method in each space: means over the data sets not circular."""
+    names = [data["name"] for data in comparison.datasets if not data["circular"]]
+    table = comparison.estimates
+    table = table[table["dataset"].isin(names) & table["metric"].isin(["nmi", "ari"])]
+    better = table[table["model"].isin(["pca", "pca_scaled"])]
+    better = better.groupby(["dataset", "preset", "space", "metric"], as_index=False)["mean"].max()
+    table = pd.concat([table, better.assign(model="better PCA on each")])
+    yield f"Means over {', '.join(map(str, names))}, NMI / ARI:"
+    means = table.groupby(["space", "preset", "model", "metric"], sort=False)["mean"].mean()
+    for key, row in means.unstack().iterrows():
+        yield f"{' '.join(map(str, key))}: {row['nmi']:.3f} / {row['ari']:.3f}"
 
 
 def _cell(cells: pd.DataFrame, key: tuple[object, ...]) -> str:

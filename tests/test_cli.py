@@ -197,6 +197,12 @@ def test_embeddings_name_no_folder_of_the_machine(finished: Path, cells: Path) -
     assert config["data"] == cells.name
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(cells: Path) -> None:
+    command = f"{sys.executable} -m scarce info {cells} --labels kind --no-qc | exec true"
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
+    assert done.stderr == b""
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_flags_win_over_the_config_file(cells: Path, tmp_path: Path) -> None:
     config = tmp_path / "my.toml"
@@ -420,8 +426,10 @@ def test_tune_writes_a_config_that_runs(
     assert "elbo" in capsys.readouterr().out
     best = tomllib.loads((out / "best.toml").read_text())
     assert best["beta"] == 0.5
+    assert best["data"] == str(cells)
+    assert best["labels"] == "kind"
     assert best["latent"] in (1, 2)
-    arguments = (cells, "--labels", "kind", "--config", out / "best.toml", "--no-qc", "--quiet")
+    arguments = ("--config", out / "best.toml", "--no-qc", "--quiet")
     assert run(*arguments, "--out", tmp_path / "run") == 0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from scarce import BetaVAE, DeepAutoencoder, Ensemble, choose
+from scarce import BetaVAE, DeepAutoencoder, Ensemble, choose, programmes, stability
 from scarce.data.simulate import simulate
 from scarce.errors import InputError
 from scarce.models.parts import Network
@@ -121,6 +121,15 @@ def test_a_smaller_one_saved_over_a_larger_is_read_back(
     np.testing.assert_array_equal(
         Ensemble.load(tmp_path).transform(cells), ensemble.transform(cells)
     )
+
+
+def test_it_has_no_programmes_of_its_own(ensemble: Ensemble, cells: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="of a single model; found an object of class Ensemble"):
+        programmes(ensemble, cells)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="found 0 models among 2 fits"):
+        stability([ensemble, ensemble], cells)  # type: ignore[list-item]
+    with pytest.raises(AttributeError, match="this Ensemble is not fitted"):
+        Ensemble().transform(cells)
 
 
 def test_one_member_is_no_ensemble(cells: ad.AnnData) -> None:

@@ -17,6 +17,7 @@ import torch
 from scarce import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
 from scarce.errors import InputError
 from scarce.estimators import Estimator, Units
+from scarce.estimators.cells import matrix
 from scarce.models.parts import Network
 from scarce.sparse.batches import Batch
 from scarce.train import TrainConfig
@@ -176,7 +177,7 @@ def test_units_that_are_not_used_are_named(adata: ad.AnnData, tmp_path: Path) ->
     dear = make(BetaVAE, beta=1000.0, warm_up=0.0, training=training).fit(adata)
     assert not dear.active_units_.any()
     assert dear.kl_units_.max() < 0.05
-    note = "units 1, 2, 3 of 3 are not used: the code hardly varies there"
+    note = "3 of 3 units (1, 2, 3) are not used: the code hardly varies there"
     assert dear.history_.notes == [note]
     free = make(BetaVAE, beta=20.0, warm_up=0.0, free_bits=1.0, training=training).fit(adata)
     assert free.kl_units_.sum() > dear.kl_units_.sum() + 0.2
@@ -202,6 +203,8 @@ def test_layer_is_read_instead_of_x(adata: ad.AnnData) -> None:
 BAD_OPTIONS = {
     "n_latent must be at least 1; found 0": {"n_latent": 0},
     "beta must be at least 0; found -1": {"beta": -1.0},
+    "beta must be at least 0; found inf": {"beta": np.inf},
+    "seed must be at least 0": {"seed": -1},
     "alpha must be above 0 and below 1; found 1": {"alpha": 1.0},
     "free_bits must be at least 0; found -1": {"units": Units(free_bits=-1.0)},
     "epochs must be at least 1; found 0": {"training": TrainConfig(epochs=0)},
@@ -226,6 +229,46 @@ BAD_OPTIONS = {
 def test_options_out_of_range_are_named(message: str, adata: ad.AnnData) -> None:
     with pytest.raises(InputError, match=message):
         make(BetaVSC, **BAD_OPTIONS[message]).fit(adata)
+
+
+@every_leaf
+def test_what_a_fit_learns_is_asked_for_after_it(
+    leaf: type[Estimator], adata: ad.AnnData, tmp_path: Path
+) -> None:
+    model = make(leaf)
+    for use in (model.transform, model.reconstruct, model.expression):
+        with pytest.raises(AttributeError, match="not fitted: call fit first"):
+            use(adata)
+    with pytest.raises(AttributeError, match="not fitted: call fit first"):
+        model.save(tmp_path)
+    assert not hasattr(model, "module_")
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (pd.DataFrame(np.ones((50, 30))), "without names; found a DataFrame"),
+        ("cells.h5ad", "without names; found a str"),
+        (None, "without names; found a NoneType"),
+    ],
+)
+def test_what_has_no_place_for_names_is_refused(cells: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        matrix(cells, None, "gaussian")  # type: ignore[arg-type]
+
+
+def test_cells_on_disk_are_refused(adata: ad.AnnData, tmp_path: Path) -> None:
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.raises(InputError, match=r"found an AnnData backed by a file.*to_memory\(\)"):
+        make(BetaVAE).fit(backed)
+
+
+@pytest.mark.parametrize("codes", [np.zeros((2, 5)), np.zeros(3), np.full((2, 3), np.nan)])
+def test_codes_of_another_shape_are_not_decoded(codes: np.ndarray, adata: ad.AnnData) -> None:
+    model = make(BetaVAE).fit(adata)
+    with pytest.raises(InputError, match=r"codes must be finite, of shape \(n_codes, 3\)"):
+        model.decode(codes)
 
 
 def broken_scaled(adata: ad.AnnData) -> ad.AnnData:

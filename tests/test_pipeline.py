@@ -134,7 +134,7 @@ def test_same_config_gives_the_same_numbers_bit_for_bit(adata: ad.AnnData) -> No
 def test_units_that_are_not_used_are_a_warning(adata: ad.AnnData) -> None:
     dear = replace(QUICK, models=("bvae",), beta=1e4, lr=0.02, epochs=20)
     warnings = run(adata, dear).summary.warnings
-    expected = "β-VAE, seed 0: units 1, 2, 3 of 3 are not used: the code hardly varies there."
+    expected = "β-VAE, seed 0: 3 of 3 units (1, 2, 3) are not used: the code hardly varies there."
     assert expected in warnings
 
 
@@ -188,6 +188,9 @@ BAD = {
     "alpha must be above 0 and below 1; found 2": {"models": ("bvsc",), "alpha": 2.0},
     "beta must be at least 0; found -1": {"models": ("ensemble",), "beta": -1.0},
     "batch_size must be at least 2; found 0": {"batch_size": 0},
+    "seed must be at least 0 and at most 4,294,967,295; found 99999999999": {"seed": 99999999999},
+    "lr must be above 0; found inf": {"lr": float("inf")},
+    "genes must be 'all' or a whole number above 1; found 1": {"genes": 1},
     "min_genes must be a number, at least 0; found 'x'": {"min_genes": "x"},
     "models must differ; found 'dae' again": {"models": ("dae", "bvae", "dae")},
     "--labels must be a file or a column .* 'cel_type'. Columns: 'cell_type'": {
@@ -202,11 +205,25 @@ def test_wrong_options_are_refused_before_any_work(message: str, adata: ad.AnnDa
         run(adata, replace(QUICK, **BAD[message]))
 
 
+def test_a_smaller_pca_is_a_warning(adata: ad.AnnData) -> None:
+    config = replace(QUICK, models=("dae",), genes=4, latent=5, epochs=1)
+    assert any(
+        "PCA has 3 components and the models 5 latents" in warning
+        for warning in run(adata, config).summary.warnings
+    )
+
+
+def test_a_single_gene_is_refused(adata: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="at least two genes to model; found one"):
+        run(adata[:, :1].copy(), replace(QUICK, genes="all"))
+
+
 def test_one_type_and_one_type_per_cell_are_refused(adata: ad.AnnData) -> None:
     adata = adata.copy()
     adata.obs["tissue"] = "blood"
-    with pytest.raises(InputError, match="found 1 for 120 cells, the first 'blood'"):
-        run(adata, replace(QUICK, labels="tissue"))
+    for do in (run, plan):
+        with pytest.raises(InputError, match="found 1 for 120 cells, the first 'blood'"):
+            do(adata, replace(QUICK, labels="tissue"))
     adata.obs["tissue"] = adata.obs_names
     with pytest.raises(InputError, match="fewer types than cells; found 120 for 120 cells"):
         run(adata, replace(QUICK, labels="tissue"))

@@ -387,6 +387,10 @@ def test_search_finds_the_larger_code_and_halves_the_candidates(
             "alpha must be above 0 and below 1; found 2",
         ),
         ({"vary": ()}, "must vary an option"),
+        (
+            {"vary": (("latent", (2, 3)), ("latent", (5,)))},
+            "options to vary must differ; found 'latent' again",
+        ),
         ({"seeds": 0}, "seeds must be at least 1; found 0"),
         ({"unseen": 0.0}, "unseen must be above 0"),
     ],

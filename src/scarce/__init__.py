@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         DeepAutoencoder,
         Ensemble,
         LinearVSC,
+        Network,
+        TrainConfig,
+        Units,
         choose,
     )
     from scarce.meaning import programmes, stability
@@ -31,7 +34,10 @@ __all__ = [
     "DeepAutoencoder",
     "Ensemble",
     "LinearVSC",
+    "Network",
+    "TrainConfig",
     "TuneConfig",
+    "Units",
     "__version__",
     "benchmark",
     "choose",

@@ -261,7 +261,7 @@ def in_range(
     below: float | None = None,
     whole: bool = False,
 ) -> None:
-    """Check a number against the bounds that are given; NaN is never inside.
+    """Check a number against the bounds that are given; NaN and infinity are never inside.
 
     Raises
     ------
@@ -276,7 +276,9 @@ def in_range(
     """
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
     rule = " and ".join(
-        f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None
+        f"{words} {bound:,}" if isinstance(bound, int) else f"{words} {bound:g}"
+        for words, bound in bounds.items()
+        if bound is not None
     )
     kinds = int | np.integer if whole else int | float | np.number
     if isinstance(value, bool) or not isinstance(value, kinds):
@@ -288,7 +290,7 @@ def in_range(
         and (most is None or value <= most)
         and (below is None or value < below)
     )
-    if not inside or np.isnan(value):
+    if not inside or not np.isfinite(value):
         raise InputError(f"{name} must be {rule}; found {value}.")
 
 

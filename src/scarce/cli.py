@@ -1,8 +1,10 @@
 """The command line: parse, call, write, exit code. The only file that prints."""
 
 import argparse
+import os
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"scarce: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         kept = "the same command goes on from here" if hasattr(options, "workers") else ""
         print(f"scarce: interrupted; {kept or 'nothing was written'}.", file=sys.stderr)
@@ -157,7 +161,10 @@ def _denoise(options: argparse.Namespace) -> None:
     model = read_model(options.model)
     adata = load(options.data or "pbmc68k_reduced", layer=options.layer, data_dir=options.data_dir)
     preprocess.normalise(adata)
-    denoise(model, adata, options.out)
+    with warnings.catch_warnings(record=True) as caught:
+        denoise(model, adata, options.out)
+    for note in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"note: {note}")
     print(f"Denoised: {options.out}")
 
 
@@ -259,7 +266,8 @@ def _print_annotation(found: "Annotation") -> None:
     """The name of each cluster beside its evidence, and the resolution recommended."""
     for name in found.naming:
         second = name.score - name.margin
-        why = f"{name.best} {name.score:.2f}, {name.runner_up} {second:.2f}" if name.best else ""
+        why = f"{name.best} {name.score:.2f}" if name.best else ""
+        why += f", {name.runner_up} {second:.2f}" if name.runner_up else ""
         doubt = "; ".join(filter(None, [why, name.reason]))
         print(f"{name.cluster:3} {name.n_cells:7,} cells  {name.cell_type:16} ({doubt})")
     if found.note:

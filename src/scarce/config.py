@@ -1,5 +1,6 @@
 """Every option of a run, from flags or a TOML file, with defaults from a preset."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -10,6 +11,9 @@ from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings, build, candidates
 
 __all__ = ["RunConfig"]
+
+_LARGEST_SEED = 2**32
+"""scikit-learn takes no larger one."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,10 @@ class RunConfig:
         if self.latent is not None:  # of PCA too, which no model below stands for
             check.in_range("latent", self.latent, least=1, whole=True)
         check.in_range("seeds", self.seeds, least=1, whole=True)
+        check.in_range("seed", self.seed, least=0, most=_LARGEST_SEED - self.seeds, whole=True)
         for name in ("min_cells", "min_genes", "max_genes", "max_mito"):
-            check.in_range(name, getattr(self, name), least=0)
+            if getattr(self, name) != math.inf:
+                check.in_range(name, getattr(self, name), least=0)
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)
@@ -161,6 +167,6 @@ def _number_or_all(genes: int | str) -> int | None:
     """Return how many genes to model; None for all of them."""
     if genes == "all":
         return None
-    if not isinstance(genes, int) or genes < 1:
-        raise InputError(f"genes must be 'all' or a whole number above 0; found {genes!r}.")
+    if not isinstance(genes, int) or genes < 2:
+        raise InputError(f"genes must be 'all' or a whole number above 1; found {genes!r}.")
     return genes

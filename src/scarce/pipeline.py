@@ -173,6 +173,8 @@ def _prepare(adata: AnnData, config: RunConfig) -> _Prepared:
     """Check all that can be wrong with the data, as early as it shows, and normalise."""
     source = dict(adata.uns["scarce"]["source"])
     kept, removed = _filter(adata, config, source)
+    if kept.n_vars < 2:
+        raise InputError("cells must have at least two genes to model; found one.")
     labels = _given_labels(kept, config)
     preprocess.normalise(kept)
     # The columns named here hold labels later on.
@@ -357,6 +359,8 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
     if config.gmt is not None:
         read_gmt(config.gmt)
     kept, removed, source, labels = _prepare(adata, config)
+    if labels is not None:
+        _type_counts(labels)
     genes = config.settings.genes
     n_modelled = kept.n_vars if genes is None else min(genes, kept.n_vars)
     training = config.settings.training
@@ -432,6 +436,12 @@ def _warnings(
     if n_kept < n_read / 2:
         yield f"Quality control kept {n_kept} of {n_read} cells; check its limits."
     for run in runs:
+        size = run.settings.get("n_latent", config.latent)
+        if run.model == "pca" and size != config.latent:
+            yield (
+                f"PCA has {size} components and the models {config.latent} latents: there must be "
+                "more cells and more genes than components."
+            )
         yield from (f"{run.title}, seed {run.seed}: {note}." for note in run.notes)
 
 

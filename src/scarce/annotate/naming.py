@@ -40,7 +40,7 @@ _LEAST_MARGIN = 0.02
 _LEAST_DETECTED = 0.25
 _LEAST_ABOVE = 0.5
 _LEAST_KNOWN = 0.5
-_NO_GENES = "the data have too few of the marker genes of any type"
+_NO_GENES = "the data have too few of the marker genes of any type: are these of its species?"
 
 _HEADER = re.compile(r"^(cell[ _.-]?)?(type|label|name|cluster)s?$", re.IGNORECASE)
 _GENE_COLUMN = re.compile(r"^(gene|marker)([ _.-]?(name|symbol))?s?$", re.IGNORECASE)

@@ -16,6 +16,9 @@ __all__ = ["read_labels"]
 _PREFERRED = ("celltype", "label", "annotation", "^types?$", "cluster", "leiden", "louvain")
 """Patterns of the names of label columns, best first; case and punctuation do not matter."""
 
+_LISTED = 8
+"""Most columns that an error names."""
+
 _NO_LABEL = ("", "NA", "NaN", "nan")
 
 
@@ -95,7 +98,8 @@ def _label_position(frame: pd.DataFrame, barcodes: int, source: str) -> int:
         matching = [i for i in others if re.search(pattern, plain[i])]
         if matching:  # the shortest name: "cell_type" before "cell_type_score"
             return min(matching, key=lambda i: len(plain[i]))
-    listed = ", ".join(repr(str(frame.columns[i])) for i in others)
+    listed = ", ".join(repr(str(frame.columns[i])) for i in others[:_LISTED])
+    listed += f" and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
     raise InputError(
         f"labels must be in a column that can be told from the others; found {listed} in {source}. "
         "Call it cell_type."

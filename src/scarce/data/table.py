@@ -1,11 +1,15 @@
 """Counts as text: one line per cell or one line per gene, comma, semicolon, tab or space."""
 
+import codecs
 import csv
 import gzip
+import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -26,6 +30,7 @@ _KNOWN_GENE = re.compile(
     r"CD3[DE]|CD4|CD8A|CD14|CD79A|MS4A[17]|LYZ|NKG7|GNLY|PPBP|FCGR3A|FCER1A|IL7R|CCR7|S100A[489])$",
     re.IGNORECASE,
 )
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOST = 0.5
 """Share of names that must look alike to say what they name."""
 _ENOUGH_KNOWN = 2
@@ -64,8 +69,7 @@ def lines(path: Path) -> Iterator[list[str]]:
     The separator is the comma, tab or semicolon that occurs most often in the first two lines, or
     else a space. A header that is one field short, as R writes it, gets an empty first field.
     """
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        text = (line.decode("utf-8-sig") for line in stream)
+    with _text(path) as text:
         start = [next(text, ""), next(text, "")]
         counts = {mark: max(line.count(mark) for line in start) for mark in ",\t;"}
         delimiter = max(counts, key=counts.__getitem__) if any(counts.values()) else " "
@@ -74,6 +78,17 @@ def lines(path: Path) -> Iterator[list[str]]:
         yield ["", *header] if len(header) == len(first) - 1 else header
         yield from filter(None, [first])
         yield from table
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    """Open a text file by what it holds: gzipped or not, UTF-8 or the UTF-16 of spreadsheets."""
+    with ExitStack() as opened:
+        stream: Any = opened.enter_context(path.open("rb"))
+        if stream.peek(2).startswith(b"\x1f\x8b"):
+            stream = opened.enter_context(gzip.open(stream))
+        encoding = "utf-16" if stream.peek(2)[:2] in _UTF16 else "utf-8-sig"
+        yield opened.enter_context(io.TextIOWrapper(stream, encoding, newline=""))
 
 
 def _parse(path: Path) -> tuple[list[str], list[str], csr_matrix]:

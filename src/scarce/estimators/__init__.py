@@ -13,6 +13,8 @@ from scarce.estimators.models import (
     load_model,
 )
 from scarce.models.beta_vsc import Units
+from scarce.models.parts import Network
+from scarce.train import TrainConfig
 
 __all__ = [
     "VASC",
@@ -24,6 +26,8 @@ __all__ = [
     "Ensemble",
     "Estimator",
     "LinearVSC",
+    "Network",
+    "TrainConfig",
     "Units",
     "choose",
     "load_model",

@@ -29,7 +29,16 @@ def matrix(cells: Cells, layer: str | None, likelihood: str) -> tuple[csr_matrix
         )
         read = partial(check.counts, n_cells=1, advice=advice)
     if not isinstance(cells, AnnData):
+        if isinstance(cells, pd.DataFrame) or not hasattr(cells, "shape"):
+            raise InputError(
+                "cells must be an AnnData, or a sparse matrix or an array without names; found a "
+                f"{type(cells).__name__}. Make an AnnData of it, so that genes match by name."
+            )
         return read(cells), None
+    if cells.isbacked:
+        raise InputError(
+            "cells must be in memory; found an AnnData backed by a file. Pass adata.to_memory()."
+        )
     if layer is None and of_counts and "counts" in cells.layers:
         layer = "counts"
     if layer is not None and layer not in cells.layers:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from scarce.errors import InputError
 from scarce.estimators.cells import Cells
 from scarce.estimators.estimator import Estimator
 from scarce.estimators.models import BetaVAE, load_model
+from scarce.estimators.options import missing
 
 __all__ = ["Ensemble"]
 
@@ -57,6 +58,9 @@ class Ensemble:
     """Mean of the codes side by side, shape (n_members * n_latent,)."""
     components_: NDArray[np.float32]
     """From these codes without their mean to the code, (n_latent, n_members * n_latent)."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of what a fit learns
+        raise missing(self, name)
 
     def fit(
         self,

@@ -21,7 +21,7 @@ from scarce.data import write
 from scarce.errors import InputError
 from scarce.estimators import saved
 from scarce.estimators.cells import Cells, matrix, select_genes, table
-from scarce.estimators.options import check_options
+from scarce.estimators.options import check_options, missing
 from scarce.estimators.start import start_from_cells
 from scarce.generate import code_with_zeros, draw_codes, posterior_sd
 from scarce.likelihoods import LIKELIHOODS
@@ -33,6 +33,8 @@ from scarce.train import TrainConfig, fit_module
 
 __all__ = ["Estimator"]
 
+_NAMED = 8
+"""Most units that one note names."""
 _SCALING = ("scaling.mean", "scaling.sd")
 """Names of these arrays beside the weights."""
 
@@ -84,6 +86,9 @@ class Estimator(ABC):
 
     gated: ClassVar[bool] = False
     """Whether its units are on in some cells and off in others."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of what a fit learns
+        raise missing(self, name)
 
     @abstractmethod
     def _build(self, body: Body) -> Net:
@@ -262,7 +267,18 @@ class Estimator(ABC):
         log_ratios
             Of a model of counts, the logarithms of the genes' proportions instead, centred over
             the genes: a gene then does not fall because another one rises.
+
+        Raises
+        ------
+        InputError
+            If the codes are not of that shape, or not finite.
         """
+        z = np.asarray(z)
+        if z.ndim != 2 or z.shape[1] != self.n_latent or not np.isfinite(z).all():
+            raise InputError(
+                f"codes must be finite, of shape (n_codes, {self.n_latent}); found shape {z.shape} "
+                f"with {np.count_nonzero(~np.isfinite(z))} values that are not."
+            )
         if table is None:
             known = np.tile(self.covariates_.average, (len(z), 1))
         else:
@@ -442,8 +458,9 @@ class Estimator(ABC):
         self.kl_units_ = torch.stack(prices).sum(0).numpy() / cells.n_cells if prices else None
         dead = [str(unit + 1) for unit in np.flatnonzero(~self.active_units_)]
         if dead:
+            named = ", ".join(dead[:_NAMED]) + ", ..." * (len(dead) > _NAMED)
             self.history_.notes.append(
-                f"{'units' if len(dead) > 1 else 'unit'} {', '.join(dead)} of {self.n_latent} "
+                f"{len(dead)} of {self.n_latent} units ({named}) "
                 f"{'are' if len(dead) > 1 else 'is'} not used: the code hardly varies there"
             )
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sklearn.exceptions import NotFittedError
+
 from scarce import check
 from scarce.errors import InputError
 from scarce.likelihoods import require_unscaled_counts
@@ -11,12 +13,12 @@ from scarce.train import PATHS, SCHEDULES
 if TYPE_CHECKING:
     from scarce.estimators.estimator import Estimator
 
-__all__ = ["check_options"]
+__all__ = ["check_options", "missing"]
 
 _LIMITS: dict[str, dict[str, Any]] = {
     # of the model
     "n_latent": {"least": 1, "whole": True},
-    "seed": {"least": 0, "whole": True},
+    "seed": {"least": 0, "most": 2**62, "whole": True},
     "beta": {"least": 0},
     "warm_up": {"least": 0, "most": 1},
     "alpha": {"above": 0, "below": 1},
@@ -54,6 +56,16 @@ def check_options(model: "Estimator") -> None:
     require_unscaled_counts(network.likelihood, scaled=model.scaled)
     kind = type(model).__name__
     check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
+
+
+def missing(owner: object, name: str) -> AttributeError:
+    """Return the error for an attribute that is not there, or not yet: what a fit learns."""
+    kind = type(owner).__name__
+    # A property that needs what a fit learns ends here as well, under its own name.
+    if (name.endswith("_") and not name.startswith("_")) or hasattr(type(owner), name):
+        error: AttributeError = NotFittedError(f"this {kind} is not fitted: call fit first.")
+        return error
+    return AttributeError(f"{kind!r} object has no attribute {name!r}")
 
 
 def _check_numbers(owner: object) -> None:

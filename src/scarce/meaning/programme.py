@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scarce.annotate import PBMC, Markers
 from scarce.data.gene_sets import read_gmt
+from scarce.errors import InputError
 from scarce.estimators import Cells, Estimator
 from scarce.meaning.effects import Use, ablate, raw_difference, traverse, use
 from scarce.meaning.enrichment import DIRECTIONS, enrich, suggest
@@ -141,7 +142,8 @@ def programmes(
     Raises
     ------
     InputError
-        If the cells or the gene sets have no genes in common with the fit.
+        If the cells or the gene sets have no genes in common with the fit, or it is of an
+        `Ensemble`.
 
     Notes
     -----
@@ -158,6 +160,12 @@ def programmes(
     Efron, Tibshirani, Storey & Tusher, "Empirical Bayes analysis of a microarray
     experiment", JASA 2001.
     """
+    if not isinstance(estimator, Estimator):
+        kind = type(estimator).__name__
+        raise InputError(
+            f"programmes are those of a single model; found an object of class {kind}. Of an "
+            "Ensemble, whose code has lost the members' units, pass one of members_."
+        )
     sets = gmt if gmt is None or isinstance(gmt, Mapping) else read_gmt(gmt)
     used = use(estimator, cells, layer=layer)
     x = estimator.expression(cells, layer=layer)

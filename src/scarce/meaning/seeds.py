@@ -110,7 +110,7 @@ def _codes(
 ) -> tuple[list[Numbers], Sequence[NDArray[np.floating]] | None]:
     """Return codes and effects, computed where models are given."""
     models = [fit for fit in fits if isinstance(fit, Estimator)]
-    if not models:
+    if not models and all(isinstance(fit, np.ndarray) for fit in fits):
         return [np.asarray(fit, dtype=np.float64) for fit in fits], effects
     if cells is None or len(models) < len(fits):
         raise InputError(

@@ -31,7 +31,7 @@ def nonnegative_programmes(x: csr_matrix, n_programmes: int, *, seed: int) -> ND
     Array of shape (n_genes, n_programmes).
     """
     n_found = min(n_programmes, *x.shape)
-    model = NMF(n_found, init="nndsvda", max_iter=100, tol=1e-3, random_state=seed)
+    model = NMF(n_found, init="nndsvda", max_iter=100, tol=1e-3, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a start need not be an optimum
         activity = model.fit_transform(x)

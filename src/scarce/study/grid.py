@@ -126,7 +126,7 @@ class BenchmarkConfig:
         for data in self.circular:
             check.one_of("circular data set", data, self.data)
         check.in_range("seeds", self.seeds, least=1, whole=True)
-        check.in_range("seed", self.seed, least=0, whole=True)
+        check.in_range("seed", self.seed, least=0, most=2**32 - self.seeds, whole=True)
         check.in_range("unseen", self.unseen, least=0, below=1)
         check.in_range("floor", self.floor, least=0)
         check.in_range("threads", self.threads, least=1, whole=True)

@@ -73,6 +73,7 @@ class TuneConfig:
         check.one_of("model to tune by its ELBO", self.model, TUNABLE)
         if not self.vary:
             raise InputError("a search must vary an option; found none. Pass --vary latent=5,10.")
+        check.no_repeats("options to vary", [name for name, _ in self.vary])
         for name, values in self.vary:
             check.one_of(f"option of {self.model} to vary", name, TUNABLE[self.model])
             if not values:
@@ -230,6 +231,9 @@ def _elbo(result: dict[str, Any]) -> float:
 
 def _toml(config: TuneConfig, candidates: Sequence[dict[str, float]]) -> str:
     options: dict[str, object] = {
+        "data": config.data[0],
+        "labels": config.labels[0],
+        "layer": config.layer,
         "preset": config.preset,
         "models": [config.model],
         "epochs": config.epochs,
