@@ -187,7 +187,8 @@ def test_a_failed_trial_is_a_row_with_its_error(
     def fails_once(task: engine.Task) -> dict[str, object]:
         if (task.config.model, task.config.seed) == ("pca", 1):
             raise FloatingPointError("the loss is nan\nin epoch 3")
-        return measured(replace(task, config=replace(task.config, model="random")))
+        done = measured(replace(task, config=replace(task.config, model="random")))
+        return done | {"notes": ["Variable genes were chosen among 5."]}
 
     monkeypatch.setattr(engine, "measure", fails_once)
     comparison = benchmark(config, tmp_path / "out")
@@ -197,6 +198,7 @@ def test_a_failed_trial_is_a_row_with_its_error(
     assert (failed["model"].item(), failed["seed"].item()) == ("pca", 1)
     assert "the loss is nan" in (tmp_path / "out" / "report.html").read_text()
     assert any("1 trial(s) failed" in warning for warning in comparison.warnings)
+    assert comparison.warnings.count("cells: Variable genes were chosen among 5.") == 1
     pca = comparison.estimates.query("model == 'pca' and metric == 'ari' and space == 'latent'")
     assert pca["n_seeds"].item() == 1
 

@@ -130,6 +130,11 @@ def _compare(
         for task, result in zip(tasks, found, strict=True)
         if "error" in result
     )
+    notes = (
+        f"{task.config.data.name}: {note}"
+        for task, result in zip(tasks, found, strict=True)
+        for note in result.get("notes", ())
+    )
     facts = {task.config.data.name: asdict(task.config.data) for task in tasks}
     return Comparison(
         results=results,
@@ -141,7 +146,7 @@ def _compare(
         failures=failures,
         config=public(config),
         environment=environment(),
-        warnings=tuple(_warnings(config, facts, len(failures))),
+        warnings=(*_warnings(config, facts, len(failures)), *dict.fromkeys(notes)),
     )
 
 

@@ -122,14 +122,17 @@ def load_labelled(source: Source) -> Labelled:
 
 
 @lru_cache(maxsize=2)
-def modelled_cells(source: Source, n_genes: int | None) -> AnnData:
-    """Return the data set with its most variable genes, or all where `n_genes` is None."""
+def modelled_cells(source: Source, n_genes: int | None) -> tuple[AnnData, str | None]:
+    """Return the data set with its most variable genes, or all where `n_genes` is None.
+
+    And what the reader must know of that choice, see `preprocess.variable_genes`.
+    """
     cells = load_labelled(source).cells
     if n_genes is None or n_genes >= cells.n_vars:
-        return cells
+        return cells, None
     marked = cells.copy()
-    preprocess.variable_genes(marked, n_genes)
-    return marked[:, marked.var["highly_variable"].to_numpy()].copy()
+    note = preprocess.variable_genes(marked, n_genes)
+    return marked[:, marked.var["highly_variable"].to_numpy()].copy(), note
 
 
 def forget() -> None:

@@ -24,7 +24,7 @@ COSTS = ("seconds", "peak_rss_mb")
 
 
 def measure(task: Task) -> dict[str, object]:
-    """Run a trial; return ``values``, rows of space, metric and value, and its wall time.
+    """Run a trial; return ``values``, rows of space, metric and value, ``notes`` and its wall time.
 
     Scores of clusters and neighbours stand under the space they were found in, what is
     measured once for a fit under ``latent``.
@@ -40,8 +40,7 @@ def measure(task: Task) -> dict[str, object]:
         labelled = load_labelled(task.source)
         if labelled.facts != config.data:
             raise RuntimeError(f"the file of {config.data.name} changed while the study ran")
-        genes = _genes(task)
-        cells = modelled_cells(task.source, genes)
+        cells, note = modelled_cells(task.source, _genes(task))
         done = trial(
             cells,
             labelled.labels,
@@ -57,7 +56,8 @@ def measure(task: Task) -> dict[str, object]:
         for space, points in done.spaces.items():
             values.append((space, "batch_mixing", metrics.batch_mixing(points, batch)))
     values.append(("latent", "peak_rss_mb", peak.megabytes))
-    return {"values": values, "wall_seconds": time.perf_counter() - start}
+    seconds = time.perf_counter() - start
+    return {"values": values, "notes": [note] if note else [], "wall_seconds": seconds}
 
 
 def _genes(task: Task) -> int | None:
