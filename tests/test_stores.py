@@ -1,5 +1,6 @@
 """Broken and hostile files: an input error that says why, never a crash or foreign bytes."""
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -40,12 +41,12 @@ def test_files_of_another_kind_are_an_input_error(
 
 def test_broken_file_is_named_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv.gz"
-    path.write_bytes(b"<html>")
+    path.write_bytes(gzip.compress(b"barcode\tgene\n")[:-4])
     with pytest.raises(InputError) as error:
         read(path)
     assert str(error.value) == (
-        "a.tsv.gz must be readable as table; found: Not a gzipped file (b'<h'). The file is broken "
-        "or incomplete: copy or make it again."
+        "a.tsv.gz must be readable as table; found: Compressed file ended before the end-of-stream "
+        "marker was reached. The file is broken or incomplete: copy or make it again."
     )
 
 

@@ -34,7 +34,8 @@ class RunConfig:
     preset
         ``"default"`` or ``"paper"``.
     models
-        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc`` and ``vasc``; PCA is always run beside them.
+        Among ``dae``, ``bvae``, ``bvsc``, ``lvsc``, ``vasc`` and ``ensemble``; PCA is always run
+        beside them.
     genes
         ``"all"``, or how many variable genes to model.
     latent, beta, alpha, epochs, batch_size, lr, scaled, path

@@ -10,7 +10,7 @@ __all__ = ["Peak", "peak_memory"]
 _STATUS = Path("/proc/self/status")
 
 
-@dataclass
+@dataclass(eq=False)
 class Peak:
     """What a block of work took at most."""
 
@@ -40,7 +40,7 @@ def peak_memory() -> Iterator[Peak]:
         yield peak
     finally:
         _note()
-        _measured.pop()
+        _measured.remove(peak)
 
 
 def _note() -> None:

@@ -69,6 +69,8 @@ class Settings:
     beta, alpha, warm_up, hard, units, relu_code
         See `BetaVSC` and `DeepAutoencoder`; each model takes what it knows. `LinearVSC` has an
         alpha, a slab and an opening of its own.
+    scaled
+        Model z-scores, see `Estimator`.
     network, training
         Shape and schedule.
     """
