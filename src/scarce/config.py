@@ -1,11 +1,13 @@
 """Every option of a run, from flags or a TOML file, with defaults from a preset."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from scarce import check
 from scarce.errors import InputError
+from scarce.estimators import Estimator
 from scarce.estimators.options import check_options
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
 from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings, build, candidates
@@ -100,13 +102,8 @@ class RunConfig:
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)
-        for model in self.models:
-            if model == ENSEMBLE:
-                fits = candidates(settings, seed=self.seed)
-            else:
-                fits = [build(model, settings, seed=self.seed)]
-            for fit in fits:
-                check_options(fit)
+        for fit in self._to_fit():
+            check_options(fit)
         return replace(
             self,
             genes=settings.genes or "all",
@@ -118,6 +115,14 @@ class RunConfig:
             lr=settings.training.lr,
             likelihood=likelihood,
         )
+
+    def _to_fit(self) -> Iterator[Estimator]:
+        """Yield what would be fitted with the first seed."""
+        for model in self.models:
+            if model == ENSEMBLE:
+                yield from candidates(self.settings, seed=self.seed)
+            else:
+                yield build(model, self.settings, seed=self.seed)
 
     @classmethod
     def from_options(cls, options: dict[str, object]) -> "RunConfig":
