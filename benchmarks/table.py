@@ -109,8 +109,10 @@ def _table(comparison: Comparison, data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _means(comparison: Comparison) -> Iterator[str]:
-    """Yield NMI / ARI of each method in each space: means over the data sets not circular."""
+    """Yield NMI / ARI of each method in each space: means over what is not circular, if any is."""
     names = [data["name"] for data in comparison.datasets if not data["circular"]]
+    if not names:
+        return
     table = comparison.estimates
     table = table[table["dataset"].isin(names) & table["metric"].isin(["nmi", "ari"])]
     better = table[table["model"].isin(["pca", "pca_scaled"])]
