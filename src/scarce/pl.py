@@ -185,7 +185,7 @@ def _axes(ax: Axes | None, size: tuple[float, float] = (5.6, 4.8)) -> Axes:
         return ax
     import matplotlib.pyplot as plt
 
-    figure: Figure = plt.figure(figsize=size)
+    figure: Figure = plt.figure(figsize=size, layout="constrained")
     return figure.add_subplot()
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 __all__ = [
     "FAINT",
@@ -36,7 +37,6 @@ _STYLE = {
     "axes.titlelocation": "left",
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
-    "figure.constrained_layout.use": True,
     "font.size": 8,
     "grid.color": "#e1e5e9",
     "grid.linewidth": 0.6,
@@ -63,16 +63,19 @@ def house_style() -> Iterator[None]:
 
 def blank(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches, with a canvas that can measure text."""
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out for good: constrained layout shifts a little at every drawing."""
+    """Lay the figure out for good: constrained layout shifts a little every time."""
     for _ in range(2):
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        ConstrainedLayoutEngine().execute(figure)
+    for axes in figure.axes:
+        axes.apply_aspect()
+    # Named "none", an engine would stay in its place, for which every saving draws twice.
+    figure.set_layout_engine(None)
 
 
 @house_style()
