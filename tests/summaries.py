@@ -1,8 +1,10 @@
 """A run that never happened, complete in every field, for the tests of the report."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
@@ -317,6 +319,11 @@ def _lloyd(
             ]
         )
     return nearest, centroids
+
+
+def blanks(names: Iterable[str]) -> dict[str, Figure]:
+    """Return empty figures of these names, for tests of the words around them."""
+    return {name: Figure((1, 1)) for name in names}
 
 
 def many_cells(n_cells: int, n_genes: int) -> RunSummary:

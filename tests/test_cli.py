@@ -52,6 +52,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out figures and page, most of the time of a small run, where no test looks at them."""
     monkeypatch.setattr("scarce.export.all_figures", lambda summary: {})
     monkeypatch.setattr("scarce.export.render", lambda summary, figures: "")
+    monkeypatch.setattr("scarce.study.contest.comparison_figures", lambda comparison: {})
 
 
 def rewrite(path: Path, change: str) -> Path:
@@ -393,6 +394,7 @@ def test_help_and_version_load_neither_torch_nor_scanpy() -> None:
     assert "run" in done.stdout
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_benchmark_writes_its_tables_and_the_same_command_goes_on(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,16 @@ def several() -> Comparison:
     return comparison(("one", HOSTILE, "three"))
 
 
+@pytest.fixture(scope="module")
+def figures(several: Comparison) -> dict[str, Figure]:
+    return comparison_figures(several)
+
+
+@pytest.fixture(scope="module")
+def page(several: Comparison, figures: dict[str, Figure]) -> str:
+    return render_comparison(several, figures)
+
+
 class Tags(HTMLParser):
     """Collects the names of all elements."""
 
@@ -78,19 +88,17 @@ def _is_text(artist: object) -> bool:
     return hasattr(artist, "get_text")
 
 
-def test_names_a_user_gave_are_text(several: Comparison) -> None:
-    page = render_comparison(several)
+def test_names_a_user_gave_are_text(page: str, figures: dict[str, Figure]) -> None:
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.found
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert page.count("<img") == len(comparison_figures(several))
+    assert page.count("<img") == len(figures)
 
 
 def test_the_page_shows_means_with_intervals_and_equal_input_gives_equal_bytes(
-    several: Comparison,
+    several: Comparison, page: str
 ) -> None:
-    page = render_comparison(several)
     row = several.estimates.query("model == 'bvae' and metric == 'ari' and space == 'latent'")
     assert f"{row['mean'].iloc[0]:.3f}" in page
     assert f"{row['high'].iloc[0]:.3f}" in page
@@ -123,8 +131,10 @@ def test_a_benchmark_in_which_all_trials_failed_still_makes_a_page(several: Comp
     assert "Trials that failed" in render_comparison(empty)
 
 
-def test_forest_draws_every_difference_from_pca(several: Comparison) -> None:
-    figure = comparison_figures(several)["forest_ari"]
+def test_forest_draws_every_difference_from_pca(
+    several: Comparison, figures: dict[str, Figure]
+) -> None:
+    figure = figures["forest_ari"]
     axes = figure.axes[0]
     drawn = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
     table = several.differences.query("space == 'latent' and metric == 'ari'")
@@ -133,8 +143,10 @@ def test_forest_draws_every_difference_from_pca(several: Comparison) -> None:
     assert len(table[table["dataset"] == ALL]) == 1
 
 
-def test_ranks_name_the_critical_difference_and_leave_out_chance(several: Comparison) -> None:
-    text = words(comparison_figures(several)["ranks_ari"])
+def test_ranks_name_the_critical_difference_and_leave_out_chance(
+    figures: dict[str, Figure],
+) -> None:
+    text = words(figures["ranks_ari"])
     # Two methods on three data sets: 1.960 * sqrt(2 * 3 / (6 * 3)).
     assert "critical difference 1.13" in text
     assert "Random codes" not in text

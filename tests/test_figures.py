@@ -159,7 +159,7 @@ def test_equal_summaries_give_equal_bytes(figures: dict[str, Figure], stem: str)
         "scores": lambda: score_map(again),
         "loss": lambda: loss_curves(again),
     }[stem]()
-    assert to_png(drawn) == to_png(figures[stem])
+    assert to_png(drawn, dpi=100) == to_png(figures[stem], dpi=100)
     assert to_svg(drawn) == to_svg(figures[stem])
 
 
@@ -172,11 +172,11 @@ def test_saving_a_figure_does_not_change_it(figures: dict[str, Figure], stem: st
 
 def test_settings_of_the_reader_change_no_byte(summary: RunSummary) -> None:
     plain = map_2d(summary, "bvae")
-    expected = to_png(plain), to_svg(plain)
+    expected = to_png(plain, dpi=100), to_svg(plain)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
         before = dict(mpl.rcParams)
         loud = map_2d(summary, "bvae")
-        found = to_png(loud), to_svg(loud)
+        found = to_png(loud, dpi=100), to_svg(loud)
         assert dict(mpl.rcParams) == before
     assert found == expected
 
@@ -185,10 +185,10 @@ def test_png_has_the_asked_resolution_and_no_origin(figures: dict[str, Figure]) 
     def pixels(png: bytes) -> int:
         return int.from_bytes(png[16:20], "big")
 
-    figure = figures["loss"]
-    assert pixels(to_png(figure)) == 2 * pixels(to_png(figure, dpi=150))
-    assert b"tEXt" not in to_png(figure)
-    assert b"tIME" not in to_png(figure)
+    png = to_png(figures["loss"])
+    assert pixels(png) == 2 * pixels(to_png(figures["loss"], dpi=150))
+    assert b"tEXt" not in png
+    assert b"tIME" not in png
 
 
 def test_webp_has_the_pixels_of_the_png(figures: dict[str, Figure]) -> None:
@@ -402,8 +402,8 @@ def test_any_name_can_be_drawn() -> None:
 
 def test_sixty_types_still_fit() -> None:
     summary = make_summary(n_cells=300, types=tuple(f"type {i}" for i in range(60)))
-    assert to_png(map_2d(summary, "bvae"))
-    assert to_png(map_3d(summary, "bvae"))
+    assert to_png(map_2d(summary, "bvae"), dpi=100)
+    assert to_png(map_3d(summary, "bvae"), dpi=100)
 
 
 def test_each_of_four_trained_models_has_its_panel() -> None:

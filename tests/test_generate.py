@@ -208,7 +208,8 @@ from scarce.denoise import denoise
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
 
-x = sp.random(8_000, 6_000, density=1e-3, format="csr", dtype=np.float32, random_state=0)
+rng = np.random.default_rng(0)
+x = sp.random(8_000, 6_000, density=1e-3, format="csr", dtype=np.float32, random_state=rng)
 var = pd.DataFrame(index=[f"g{i}" for i in range(6_000)])
 cells = ad.AnnData(x, obs=pd.DataFrame(index=[f"c{i}" for i in range(8_000)]), var=var)
 model = BetaVAE(network=Network(n_hidden=(8,)), training=TrainConfig(epochs=1)).fit(cells[:200])

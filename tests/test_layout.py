@@ -15,6 +15,7 @@ BLOBS = np.concatenate(
 @pytest.mark.parametrize(("n_components", "many"), [(2, 10_000), (2, 100), (3, 10_000)])
 def test_same_seed_same_map(n_components: int, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_MANY_CELLS", many)  # from which maps are drawn another way
+    monkeypatch.setattr(layout, "_EARLY_STEPS", 50)
     monkeypatch.setattr(layout, "_STEPS", 50)
     maps = [tsne(neighbourhood(BLOBS, perplexity=15), n_components) for _ in range(2)]
     np.testing.assert_array_equal(*maps)

@@ -8,16 +8,26 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from scarce.report import render
+from scarce.report import figure_names, render
 from scarce.report.programmes import _raster, chapters
 from scarce.summary import EnrichedSet, GeneEffect, RunSummary
-from summaries import make_summary
+from summaries import blanks, make_summary
 from test_report import HOSTILE, Page
 
 
 @pytest.fixture(scope="module")
 def summary() -> RunSummary:
     return make_summary(n_cells=60, types=("one", "two"), titles={"bvae": "β-VAE", "bvsc": "β-VSC"})
+
+
+def shown(summary: RunSummary) -> Page:
+    """Return the page; the cards have maps of their own, beside its figures."""
+    return Page(render(summary, blanks(figure_names(summary))))
+
+
+@pytest.fixture(scope="module")
+def page(summary: RunSummary) -> Page:
+    return shown(summary)
 
 
 def section(page: Page) -> str:
@@ -29,8 +39,7 @@ def section(page: Page) -> str:
     return " ".join(words.split())
 
 
-def test_every_latent_in_use_has_a_card_and_the_others_are_named(summary: RunSummary) -> None:
-    page = Page(render(summary))
+def test_every_latent_in_use_has_a_card_and_the_others_are_named(page: Page) -> None:
     titles = page.texts("h4")
     assert titles == [
         "Latent 1: one?",
@@ -41,16 +50,17 @@ def test_every_latent_in_use_has_a_card_and_the_others_are_named(summary: RunSum
     assert section(page).count("Used by no more than one cell: latent 3.") == 2
 
 
-def test_models_with_gates_come_first_and_the_others_are_folded(summary: RunSummary) -> None:
+def test_models_with_gates_come_first_and_the_others_are_folded(
+    summary: RunSummary, page: Page
+) -> None:
     assert [chapter.title for chapter in chapters(summary)] == ["β-VSC", "β-VAE"]
-    page = Page(render(summary))
     assert any("β-VAE: 2 latents" in text for text in page.texts("summary"))
     assert not any("β-VSC" in text for text in page.texts("summary"))
 
 
-def test_numbers_of_a_card_are_those_of_the_summary(summary: RunSummary) -> None:
+def test_numbers_of_a_card_are_those_of_the_summary(summary: RunSummary, page: Page) -> None:
     found = next(p for p in summary.programmes if p.model == "bvsc")
-    words = section(Page(render(summary)))
+    words = section(page)
     for text in (
         f"{100 * found.share:.0f} % of cells",
         f"Comes back{found.reproducibility:.3f} stable",
@@ -127,8 +137,8 @@ def test_cells_of_a_turned_latent_are_turned_with_its_bars(summary: RunSummary) 
     assert [c.src for c in chapters(one)[0].cards] == [c.src for c in chapters(other)[0].cards]
 
 
-def test_maps_are_pictures_of_their_own(summary: RunSummary) -> None:
-    thumbs = [a for a in Page(render(summary)).all("img") if a.get("class") == "thumb"]
+def test_maps_are_pictures_of_their_own(page: Page) -> None:
+    thumbs = [a for a in page.all("img") if a.get("class") == "thumb"]
     assert len(thumbs) == 4
     assert len({a["alt"] for a in thumbs}) == 4
     head = "data:image/webp;base64,"
@@ -163,6 +173,6 @@ def test_hostile_names_stay_names(name: str, summary: RunSummary) -> None:
 
 
 def test_without_programmes_there_is_no_section(summary: RunSummary) -> None:
-    page = Page(render(dataclasses.replace(summary, programmes=(), codes=())))
+    page = shown(dataclasses.replace(summary, programmes=(), codes=()))
     assert "programmes" not in {a.get("id") for a in page.all("section")}
     assert "#programmes" not in {a["href"] for a in page.all("a")}

@@ -26,11 +26,13 @@ def run(summary: RunSummary, tmp_path: Path) -> Path:
 
 
 def test_report_is_written_from_what_the_run_left(
-    run: Path, summary: RunSummary, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", str(run)]) == 0
-    assert (run / "report.html").read_text(encoding="utf-8") == render(summary)
-    assert capsys.readouterr().out == f"Report: {run / 'report.html'}\n"
+    summary = make_summary(n_cells=60, types=("one", "two"), titles={"bvae": "β-VAE"})
+    record.save(summary, tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render(summary)
+    assert capsys.readouterr().out == f"Report: {tmp_path / 'report.html'}\n"
 
 
 def test_view_opens_the_report(

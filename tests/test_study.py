@@ -60,6 +60,12 @@ def done(
     return benchmark(config, out), out
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out figures, most of the time of a small study, where no test looks at them."""
+    monkeypatch.setattr("scarce.study.contest.comparison_figures", lambda comparison: {})
+
+
 def numbers(results: pd.DataFrame) -> pd.DataFrame:
     """All that must not depend on who ran a trial."""
     return results[~results["metric"].isin(COSTS)].reset_index(drop=True)
@@ -97,6 +103,7 @@ def test_what_is_measured_of_a_fit_is_there_where_it_is_defined(
     assert (wide["peak_rss_mb"] > 50).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_mixing_of_batches_is_measured_and_models_are_told_of_them(
     cells: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +145,7 @@ def test_everything_that_is_promised_is_written(done: tuple[Comparison, Path]) -
     assert not [p.name for p in (out / "trials").iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_command_again_runs_nothing(
     config: BenchmarkConfig, done: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +155,7 @@ def test_the_same_command_again_runs_nothing(
     assert (done[1] / "results.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_missing_trials_run_and_what_a_killed_process_left_is_swept(
     config: BenchmarkConfig, done: tuple[Comparison, Path], tmp_path: Path
 ) -> None:
@@ -238,6 +247,7 @@ def test_a_file_that_changed_is_another_benchmark(cells: Path, tmp_path: Path) -
     assert config.tasks()[0].config.key != before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scores_are_those_of_a_run_on_the_cells_with_labels(cells: Path, tmp_path: Path) -> None:
     """Random codes can be drawn again, so their scores can be checked from outside."""
     config = BenchmarkConfig((str(cells),), ("some",), models=(), seeds=1, latent=4)
