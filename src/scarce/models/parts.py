@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
@@ -159,11 +160,14 @@ class Body(nn.Module):
             # Of what the encoder reads, logarithms for counts: scaled up, their mean stays.
             inputs = drop(inputs, self.dropout, generator)
 
-        def reconstruction(z: Tensor) -> Tensor:
-            source = generator if self.training else None
-            return self.likelihood.loss(batch.x, self.hidden(z, batch.covariates, source))
+        features = self._encode(inputs, batch.covariates)
+        return features, partial(self._reconstruction, batch, generator)
 
-        return self._encode(inputs, batch.covariates), reconstruction
+    def _reconstruction(
+        self, batch: Batch, generator: torch.Generator, z: Float[Tensor, "cells latent"]
+    ) -> Float[Tensor, ""]:
+        source = generator if self.training else None
+        return self.likelihood.loss(batch.x, self.hidden(z, batch.covariates, source))
 
     def hidden(
         self,
@@ -300,12 +304,13 @@ class Net(nn.Module, ABC):
 
 def drop(x: Matrix, share: float, generator: torch.Generator) -> Matrix:
     """Set a random share of the nonzero entries to zero and scale up the rest."""
-
-    def thin(values: Tensor) -> Tensor:
-        keep = torch.rand(values.shape, generator=generator, device=values.device) >= share
-        return values * keep / (1 - share)
-
+    thin = partial(_thin, share, generator)
     return thin(x) if isinstance(x, Tensor) else x.map(thin)
+
+
+def _thin(share: float, generator: torch.Generator, values: Tensor) -> Tensor:
+    keep = torch.rand(values.shape, generator=generator, device=values.device) >= share
+    return values * keep / (1 - share)
 
 
 def _stack(widths: tuple[int, ...], network: Network) -> list[nn.Module]:
