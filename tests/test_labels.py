@@ -47,6 +47,7 @@ def test_labels_follow_the_cells_whatever_the_table_looks_like(kind: str, tmp_pa
         ("labels.csv.gz", TABLES["csv"].encode()),
         ("labels.txt", TABLES["csv"].replace(",", "\t").encode("utf-16")),
     ],
+    ids=["gzip", "gzip named csv", "csv named gzip", "UTF-16"],
 )
 def test_labels_are_read_by_what_the_file_holds(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
