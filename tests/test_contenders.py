@@ -16,6 +16,8 @@ from scarce.presets import PRESETS
 from scarce.sampling import seen_cells
 from scarce.trial import trial
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 @pytest.fixture(scope="module")
 def cells() -> AnnData:

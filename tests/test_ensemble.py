@@ -19,6 +19,8 @@ from scarce.sampling import seen_cells
 from scarce.train import TrainConfig
 from scarce.trial import trial
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 QUICK = TrainConfig(epochs=3, batch_size=32)
 SMALL = Network(n_hidden=(16,))
 

@@ -16,6 +16,8 @@ from scarce.data import load, simulate
 from scarce.errors import InputError
 from scarce.pipeline import Result, plan, run
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 QUICK = RunConfig(data="simulated", labels="cell_type", epochs=2, latent=3, genes=100, qc=False)
 
 
