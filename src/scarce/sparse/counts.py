@@ -97,10 +97,11 @@ def entries(
     all_cells = np.empty(starts[-1], np.int32)
     all_values = np.empty(starts[-1], values.dtype)
     for gene in range(n_genes):
-        n = gene_starts[gene + 1] - gene_starts[gene]
-        here = slice(starts[gene], starts[gene] + n)
-        all_cells[here] = cells[gene_starts[gene] : gene_starts[gene + 1]]
-        all_values[here] = values[gene_starts[gene] : gene_starts[gene + 1]]
+        to = starts[gene]
+        for entry in range(gene_starts[gene], gene_starts[gene + 1]):
+            all_cells[to] = cells[entry]
+            all_values[to] = values[entry]
+            to += 1
     for column in range(len(dense_genes)):
         to = starts[dense_genes[column]]
         for cell in range(len(dense_values)):
@@ -289,7 +290,8 @@ def project_negative_binomial(
 
 @numba.njit(fastmath=_SUMS, error_model="numpy")
 def _exponentials(a: Floats, most: Floats, sums: NDArray[np.float64]) -> None:
-    most[:], sums[:] = a[0], 0
+    for i in range(len(most)):
+        most[i], sums[i] = a[0, i], 0
     for gene in range(1, len(a)):
         row = a[gene]
         for i in range(len(most)):
