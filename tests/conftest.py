@@ -21,7 +21,7 @@ settings.load_profile("scarce")
 
 @pytest.fixture(scope="module")
 def few_steps() -> Iterator[None]:
-    """Stop t-SNE early, where nobody looks at the map: it would be a tenth of the whole suite."""
+    """Stop t-SNE early in this process, where nobody looks at the map: it takes long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("scarce.layout._EARLY_STEPS", 5)
         patch.setattr("scarce.layout._STEPS", 5)

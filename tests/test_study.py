@@ -27,8 +27,6 @@ from scarce.study import BenchmarkConfig, TuneConfig, benchmark, engine, tune
 from scarce.study.measure import COSTS
 from scarce.study.workers import open_workers
 
-pytestmark = pytest.mark.usefixtures("few_steps")
-
 BASELINES = ["pca", "pca_scaled", "mean", "random"]
 
 
