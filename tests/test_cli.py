@@ -206,7 +206,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w", buffering=1) as out:
+    with os.fdopen(writer, "w") as out:
         monkeypatch.setattr(sys, "stdout", out)
         assert main(["info", str(cells), "--labels", "kind", "--no-qc"]) == 0
     assert capfd.readouterr().err == ""

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         commands[options.command](options)
+        sys.stdout.flush()
     except InputError as error:
         print(f"scarce: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
