@@ -35,7 +35,7 @@ CANDIDATES = {
     "deep decoder": varied(decoder="deep"),
     "linear decoder": varied(decoder="linear"),
     "input dropout 0.1": varied(input_dropout=0.1),
-    "input dropout 0.3": varied(input_dropout=0.3),
+    "input dropout 0.5": varied(input_dropout=0.5),
     "rate 1e-3": varied(lr=1e-3),
     "rate 1e-3, 400 epochs": varied(lr=1e-3, epochs=400),
     "batch 256": varied(batch_size=256),

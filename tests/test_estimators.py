@@ -164,11 +164,16 @@ def test_units_begin_as_told_and_their_prior_is_learned_unless_given(adata: ad.A
     training = replace(QUICK, epochs=30, lr=1e-2, held_out=0)
     given = make(BetaVSC, alpha=0.2, training=training).fit(adata)
     np.testing.assert_allclose(given.alpha_, 0.2, rtol=1e-6)
+    np.testing.assert_allclose(given.module_.prior.mean.detach(), 1)
     learned = make(BetaVSC, training=training).fit(adata)
     # At its best a prior probability is the mean of the posterior ones.
-    gamma = learned.inclusion_probabilities(adata).mean(0)
-    assert np.abs(learned.alpha_ - gamma).max() < 0.15
+    gamma = learned.inclusion_probabilities(adata)
+    assert np.abs(learned.alpha_ - gamma.mean(0)).max() < 0.15
     assert np.abs(learned.alpha_ - 0.5).max() > 0.1
+    # And the mean of a slab that of the posterior ones, each as often as it is on.
+    mean = learned.module_.prior.mean.detach().numpy()
+    assert np.abs(mean - learned.transform(adata).sum(0) / gamma.sum(0)).max() < 0.3
+    assert np.abs(mean - 1).max() > 0.1
 
 
 def test_units_that_are_not_used_are_named(adata: ad.AnnData, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ For such a decoder log p(x) is exact: given which units are on, x is Gaussian.
 
 import math
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -37,8 +38,17 @@ class Fixed(nn.Module):
         return self.parts
 
 
-def vsc(w: np.ndarray, b: np.ndarray, alpha: np.ndarray, *posterior: np.ndarray) -> BetaVSCNet:
-    """A network with this decoder, prior (a probability per unit) and posterior."""
+class Given(NamedTuple):
+    """What each unit is expected to be."""
+
+    alpha: np.ndarray
+    """Probability of being on."""
+    mean: np.ndarray
+    """Where on; the variance is 1."""
+
+
+def vsc(w: np.ndarray, b: np.ndarray, given: Given, *posterior: np.ndarray) -> BetaVSCNet:
+    """A network with this decoder, prior and posterior."""
     network = Network(n_hidden=(4,), decoder="linear")
     prior = SpikeAndSlabPrior(LATENT, 0.5, learned=True)
     body = Body(GENES, LATENT, network)
@@ -46,26 +56,28 @@ def vsc(w: np.ndarray, b: np.ndarray, alpha: np.ndarray, *posterior: np.ndarray)
     with torch.no_grad():
         net.body.likelihood.weight.copy_(torch.tensor(np.column_stack([w, b])))
         net.body.likelihood.log_variance.fill_(math.log(VARIANCE))
-        net.prior.logit.copy_(torch.tensor(np.log(alpha / (1 - alpha))))
+        net.prior.logit.copy_(torch.tensor(np.log(given.alpha / (1 - given.alpha))))
+        net.prior.mean.copy_(torch.tensor(given.mean))
     net.posterior = Fixed(*posterior)
     return net
 
 
-def evidence(w: np.ndarray, b: np.ndarray, alpha: np.ndarray) -> float:
-    """Mean log p(x): logsumexp over masks of log p(mask) + log N(x; b, W_m W_m' + s2 I)."""
+def evidence(w: np.ndarray, b: np.ndarray, given: Given) -> float:
+    """Mean log p(x): logsumexp over masks of log p(mask) + log N(x; b + W_m m, W_m W_m' + s2 I)."""
     terms = []
     for mask in MASKS:
         cover = (w * mask) @ w.T + VARIANCE * np.eye(GENES)
-        prior = np.log(np.where(mask, alpha, 1 - alpha)).sum()
-        terms.append(prior + multivariate_normal(b, cover).logpdf(CELLS))
+        prior = np.log(np.where(mask, given.alpha, 1 - given.alpha)).sum()
+        mean = b + w @ (mask * given.mean)
+        terms.append(prior + multivariate_normal(mean, cover).logpdf(CELLS))
     return float(logsumexp(terms, axis=0).mean())
 
 
 def closed_bound(
-    w: np.ndarray, b: np.ndarray, alpha: np.ndarray, mu: np.ndarray, s2: np.ndarray, a: np.ndarray
+    w: np.ndarray, b: np.ndarray, given: Given, mu: np.ndarray, s2: np.ndarray, a: np.ndarray
 ) -> float:
     """The ELBO without sampling, as a linear decoder allows."""
-    kl = divergence(mu, s2, expit(a), 0.0, 1.0, alpha)
+    kl = divergence(mu, s2, expit(a), given.mean, 1.0, given.alpha)
     return float((expected_fit(w, b, mu, s2, expit(a)) - kl.sum(1)).mean())
 
 
@@ -87,41 +99,48 @@ def divergence(
     return gamma * slab + gates
 
 
-ALPHAS = [np.full(4, 0.15), np.full(4, 0.7), np.array([0.05, 0.3, 0.6, 0.9])]
+PRIORS = {
+    "rare": Given(np.full(4, 0.15), np.zeros(4)),
+    "frequent": Given(np.full(4, 0.7), np.zeros(4)),
+    "away from zero": Given(np.full(4, 0.4), np.full(4, 0.5)),
+    "each its own": Given(np.array([0.05, 0.3, 0.6, 0.9]), np.array([0.0, 0.3, -0.4, 0.5])),
+}
+every_prior = pytest.mark.parametrize("given", PRIORS.values(), ids=PRIORS)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS, ids=["rare", "frequent", "each its own"])
-def test_bounds_are_in_order_and_close_on_the_exact_likelihood(alpha: np.ndarray) -> None:
+@every_prior
+def test_bounds_are_in_order_and_close_on_the_exact_likelihood(given: Given) -> None:
     generator = np.random.default_rng(3)
     w, b = 0.6 * generator.normal(size=(GENES, LATENT)), generator.uniform(size=GENES)
     # As wide as the prior, so that no weight is large: then the mean of few is near enough.
     mu, a = 0.4 * generator.normal(size=(2, 5, LATENT))
+    mu += given.mean
     s2 = generator.uniform(0.9, 1.5, (5, LATENT))
-    net = vsc(w, b, alpha, mu, np.log(s2), a)
-    exact = evidence(w, b, alpha)
+    net = vsc(w, b, given, mu, np.log(s2), a)
+    exact = evidence(w, b, given)
     few, many = (
         bounds(net, csr_matrix(CELLS.astype(np.float32)), n_samples=n, seed=1)
         for n in (10, 100_000)
     )
-    assert many["elbo"] == pytest.approx(closed_bound(w, b, alpha, mu, s2, a), abs=0.05)
+    assert many["elbo"] == pytest.approx(closed_bound(w, b, given, mu, s2, a), abs=0.05)
     assert many["elbo"] < few["iwae"] < many["iwae"] < exact + 0.01
     assert many["iwae"] == pytest.approx(exact, abs=0.03)
     assert exact - many["elbo"] > 0.5
 
 
-@pytest.mark.parametrize("alpha", ALPHAS, ids=["rare", "frequent", "each its own"])
-def test_with_the_true_posterior_every_sample_weighs_the_exact_likelihood(
-    alpha: np.ndarray,
-) -> None:
+@every_prior
+def test_with_the_true_posterior_every_sample_weighs_the_exact_likelihood(given: Given) -> None:
     """Orthogonal columns make the units independent given x: then all bounds are equal."""
     generator = np.random.default_rng(4)
     w = np.linalg.qr(generator.normal(size=(GENES, LATENT)))[0] * [0.5, 1.0, 1.5, 2.0]
     b = generator.uniform(size=GENES)
     s2 = 1 / (1 + np.square(w).sum(0) / VARIANCE)
-    mu = (CELLS - b) @ w / VARIANCE * s2
-    a = np.log(alpha / (1 - alpha)) + 0.5 * np.log(s2) + mu**2 / (2 * s2)
-    net = vsc(w, b, alpha, mu, np.broadcast_to(np.log(s2), mu.shape).copy(), a)
-    exact = evidence(w, b, alpha)
+    mu = ((CELLS - b) @ w / VARIANCE + given.mean) * s2
+    # Posterior over prior odds: the density of a unit that is on, over that where it is off.
+    a = np.log(given.alpha / (1 - given.alpha)) + 0.5 * np.log(s2)
+    a = a + mu**2 / (2 * s2) - given.mean**2 / 2
+    net = vsc(w, b, given, mu, np.broadcast_to(np.log(s2), mu.shape).copy(), a)
+    exact = evidence(w, b, given)
     found = bounds(net, csr_matrix(CELLS.astype(np.float32)), n_samples=3)
     assert found["elbo"] == pytest.approx(exact, abs=1e-4)
     assert found["iwae"] == pytest.approx(exact, abs=1e-4)

@@ -60,7 +60,7 @@ def test_codes_follow_their_prior(adata: ad.AnnData) -> None:
     z = draw_codes(fitted(BetaVAE, adata).module_, 20_000, 3, seed=0)
     assert z.mean().item() == pytest.approx(0, abs=0.02)
     assert z.std().item() == pytest.approx(1, abs=0.02)
-    for leaf, mean, sd in ((BetaVSC, 0, 1), (LinearVSC, 1, 0.5)):
+    for leaf, mean, sd in ((BetaVSC, 1, 1), (LinearVSC, 1, 0.5)):
         module = fitted(leaf, adata, alpha=0.2).module_
         z = draw_codes(module, 20_000, 3, seed=0)
         on = z != 0

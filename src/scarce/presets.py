@@ -100,7 +100,7 @@ PRESETS = {
         alpha=0.5,
         warm_up=0.0,
         hard=False,
-        units=Units(start=0.5),
+        units=Units(slab=(0.0, 1.0), start=0.5),
         relu_code=True,
         network=Network(
             n_hidden=(128, 32, 16),

@@ -82,7 +82,8 @@ class BetaVSC(Estimator):
     beta, warm_up, hard
         See `BetaVSCNet`.
     alpha
-        Probability that a unit is on, in (0, 1). None: learned, for each unit its own.
+        Probability that a unit is on, in (0, 1). None: learned for each unit, as is the mean it
+        has where it is on.
     units
         How they behave.
     n_latent, batch, covariates, scaled, network, training, seed

@@ -34,7 +34,8 @@ class Units:
     Parameters
     ----------
     slab
-        Mean and standard deviation of the prior where a unit is on, see `SpikeAndSlabPrior`.
+        Mean and standard deviation of the prior where a unit is on, see `SpikeAndSlabPrior`; where
+        alpha is learned, so is the mean, and this is where it begins.
     start
         Probability with which every unit is on before training, see `SpikeAndSlabHead`.
     opening
@@ -50,7 +51,7 @@ class Units:
         `SpikeAndSlabPrior` that is the same for every cell.
     """
 
-    slab: tuple[float, float] = (0.0, 1.0)
+    slab: tuple[float, float] = (1.0, 1.0)
     start: float = 0.9
     opening: tuple[float, float] = (0.0, 0.0)
     sharpness: tuple[float, float] = (50.0, 200.0)
@@ -105,7 +106,9 @@ class BetaVSCNet(Net):
         hard: bool,
         pseudo_inputs: PseudoInputs | None = None,
     ) -> None:
-        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab, start=units.start)
+        head = SpikeAndSlabHead(
+            body.n_features, prior.n_latent, prior.first_slab, start=units.start
+        )
         super().__init__(body, head, prior)
         self.beta = beta
         self.warm_up = warm_up

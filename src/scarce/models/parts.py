@@ -67,7 +67,7 @@ class Network:
     n_hidden: tuple[int, ...] = (128, 128)
     normalise: bool = True
     first_linear: bool = False
-    input_dropout: float = 0.5
+    input_dropout: float = 0.3
     likelihood: str = "gaussian"
     decoder: Decoder = "both"
     condition_encoder: bool = False

@@ -6,8 +6,9 @@ each unit is exactly zero with some probability, meets a prior of the same kind:
 .. math:: q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0, \qquad
           p(z_j) = \alpha_j N(m, t^2) + (1 - \alpha_j)\delta_0.
 
-The slab of the papers is N(0, 1). With m = 1 and t = 1/2 a unit that is on adds much the
-same in every cell: only then is "on" told from "off", and a unit is not a dense factor.
+The slab of the papers is N(0, 1), where a unit that is on can be anywhere, zero included. Away
+from zero "on" is told from "off"; with m = 1 and t = 1/2 a unit that is on adds much the same in
+every cell. What counts is m / t: a code can be rescaled with its decoder.
 """
 
 import math
@@ -34,6 +35,10 @@ __all__ = [
     "soft_gate",
     "spike_and_slab_kl",
 ]
+
+
+Slab: TypeAlias = tuple[Tensor | float, float]
+"""Mean and standard deviation where a unit is on, m and t; the mean for each unit, or for all."""
 
 
 class GaussianPosterior(NamedTuple):
@@ -200,7 +205,7 @@ class SpikeAndSlabPrior(nn.Module):
     slab
         Mean and standard deviation where on, m and t.
     learned
-        Learn alpha, for each unit its own, from the value given.
+        Learn alpha and m, for each unit its own, from the values given.
     """
 
     def __init__(
@@ -212,8 +217,15 @@ class SpikeAndSlabPrior(nn.Module):
         learned: bool = False,
     ) -> None:
         super().__init__()
-        self.n_latent, self.slab = n_latent, slab
+        self.n_latent = n_latent
+        first_mean, self.sd = self.first_slab = slab
         self.logit = nn.Parameter(torch.full((n_latent,), _log_odds(alpha)), requires_grad=learned)
+        self.mean = nn.Parameter(torch.full((n_latent,), float(first_mean)), requires_grad=learned)
+
+    @property
+    def slab(self) -> Slab:
+        """Means of the units, shape (J,), and t."""
+        return self.mean, self.sd
 
     @property
     def gamma(self) -> Float[Tensor, " latent"]:
@@ -249,9 +261,8 @@ class SpikeAndSlabPrior(nn.Module):
         self, n_cells: int, n_latent: int, generator: torch.Generator
     ) -> Float[Tensor, "cells latent"]:
         """Draw codes of new cells, whose gates are exactly 0 or 1."""
-        mean, sd = self.slab
         z = torch.randn(n_cells, n_latent, generator=generator)
-        return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < self.gamma)
+        return (self.mean + self.sd * z) * (torch.rand(z.shape, generator=generator) < self.gamma)
 
 
 Posterior: TypeAlias = GaussianPosterior | SpikeAndSlabPosterior
@@ -293,7 +304,7 @@ def spike_and_slab_kl(
     log_var: Float[Tensor, "*#cells latent"],
     logit: Float[Tensor, "*#cells latent"],
     prior_logit: Float[Tensor, "*#cells latent"],
-    slab: tuple[float, float] = (0.0, 1.0),
+    slab: Slab = (0.0, 1.0),
 ) -> Float[Tensor, "*#cells latent"]:
     r"""KL divergence between a spike-and-slab posterior and prior, in nats.
 
@@ -372,7 +383,7 @@ def _log_odds(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
 
 
-def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: tuple[float, float]) -> Tensor:
+def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: Slab) -> Tensor:
     """Log N(z; m, t^2) - log N(z; mu, s^2); the two factors of 2 pi cancel."""
     mean, sd = slab
     posterior = (z - mu).square() / log_var.exp() + log_var
