@@ -161,8 +161,9 @@ def test_cells_can_be_shown_as_if_of_one_batch(planted: ad.AnnData, tmp_path: Pa
         model.reconstruct(planted, batch="2")
 
 
-def test_a_conditioned_encoder_reads_the_covariates(planted: ad.AnnData) -> None:
-    network = replace(SMALL, condition_encoder=True)
+@pytest.mark.parametrize("normalise", [True, False])
+def test_a_conditioned_encoder_reads_the_covariates(planted: ad.AnnData, normalise: bool) -> None:
+    network = replace(SMALL, condition_encoder=True, normalise=normalise)
     training = replace(QUICK, epochs=2)
     model = BetaVAE(n_latent=2, network=network, training=training, batch="run").fit(planted)
     swapped = planted.copy()

@@ -44,11 +44,15 @@ def body(network: Network) -> Body:
 
 
 def bvsc(
-    network: Network, *, hard: bool = True, slab: tuple[float, float] = (0.0, 1.0)
+    network: Network,
+    *,
+    hard: bool = True,
+    slab: tuple[float, float] = (0.0, 1.0),
+    learned: bool = False,
 ) -> BetaVSCNet:
     return BetaVSCNet(
         body(network),
-        SpikeAndSlabPrior(N_LATENT, 0.2, slab=slab),
+        SpikeAndSlabPrior(N_LATENT, 0.2, slab=slab, learned=learned),
         Units(slab=slab, opening=(0.05, 0.3)),
         beta=1.0,
         warm_up=0.3,
@@ -64,6 +68,7 @@ NETS = {
     "bvsc": lambda net: bvsc(net, hard=True),
     "bvsc with soft gates": lambda net: bvsc(net, hard=False),
     "bvsc with a slab away from zero": lambda net: bvsc(net, slab=(1.0, 0.5)),
+    "bvsc with a learned prior": lambda net: bvsc(net, slab=(1.0, 1.0), learned=True),
 }
 
 every_net = pytest.mark.parametrize("name", NETS)
@@ -119,6 +124,15 @@ def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
     for parameter, value in learned:
         assert value.grad is not None, parameter
         assert value.grad.abs().sum() > 0, parameter
+
+
+def test_without_normalisation_what_tells_cells_apart_is_not_lost_on_the_way_in() -> None:
+    torch.manual_seed(0)
+    wide = Body(400, 6, replace(PLAIN, n_hidden=(128, 32, 16)))
+    cell_table = Batch(torch.randn(200, 400), torch.empty(200, 0))  # 20 apart, on average
+    with torch.no_grad():
+        spread = wide.features(cell_table).std(0).square().sum().sqrt()
+    assert 1 < spread < 20  # from weights of variance 1 / 3n it would be 0.3
 
 
 def test_a_decoder_of_both_kinds_is_the_sum_of_a_linear_and_a_deep_one() -> None:
