@@ -126,15 +126,6 @@ def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
         assert value.grad.abs().sum() > 0, parameter
 
 
-def test_without_normalisation_what_tells_cells_apart_is_not_lost_on_the_way_in() -> None:
-    torch.manual_seed(0)
-    wide = Body(400, 6, replace(PLAIN, n_hidden=(128, 32, 16)))
-    cell_table = Batch(torch.randn(200, 400), torch.empty(200, 0))  # 20 apart, on average
-    with torch.no_grad():
-        spread = wide.features(cell_table).std(0).square().sum().sqrt()
-    assert 1 < spread < 20  # from weights of variance 1 / 3n it would be 0.3
-
-
 def test_a_decoder_of_both_kinds_is_the_sum_of_a_linear_and_a_deep_one() -> None:
     both, z, none = body(SMALL).eval(), torch.randn(5, N_LATENT), torch.empty(5, 0)
     linear = body(replace(SMALL, decoder="linear"))

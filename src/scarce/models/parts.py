@@ -47,8 +47,7 @@ class Network:
     n_hidden
         Widths from the genes inwards.
     normalise
-        Layer normalisation before each activation. Without it weights begin at the scale that
-        keeps the spread of what passes through them (Glorot & Bengio, AISTATS 2010).
+        Layer normalisation before each activation.
     first_linear
         No activation after the first layer, as in the course report: two linear maps in a
         row, one map of rank ``n_hidden[0]``.
@@ -140,8 +139,6 @@ class Body(nn.Module):
         n_direct, n_hidden = n_latent * self.direct, widths[0] if hidden else 0
         kind = likelihood or LIKELIHOODS[network.likelihood]
         self.likelihood = kind(n_genes, n_direct + n_hidden + n_covariates)
-        if not network.normalise:
-            self.apply(_glorot)
         if self.direct:
             with torch.no_grad():
                 self.likelihood.weight[:, n_direct : n_direct + n_hidden] = 0
@@ -325,17 +322,6 @@ def _stack(widths: tuple[int, ...], network: Network) -> list[nn.Module]:
 
 def _activation(width: int, network: Network) -> list[nn.Module]:
     return [*([nn.LayerNorm(width)] if network.normalise else []), nn.ReLU()]
-
-
-def _glorot(part: nn.Module) -> None:
-    if isinstance(part, nn.Linear):
-        nn.init.xavier_uniform_(part.weight)
-        if part.bias is not None:
-            nn.init.zeros_(part.bias)
-    elif isinstance(part, GeneProduct):
-        nn.init.xavier_uniform_(part.weight)
-    elif isinstance(part, Likelihood):
-        nn.init.xavier_uniform_(part.weight[:, :-1])
 
 
 def ramp(progress: float, first: float, last: float) -> float:

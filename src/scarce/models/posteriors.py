@@ -217,10 +217,10 @@ class SpikeAndSlabPrior(nn.Module):
         learned: bool = False,
     ) -> None:
         super().__init__()
-        self.n_latent = n_latent
-        first_mean, self.sd = self.first_slab = slab
+        self.n_latent, self.first_slab = n_latent, slab
+        mean, self.sd = slab
         self.logit = nn.Parameter(torch.full((n_latent,), _log_odds(alpha)), requires_grad=learned)
-        self.mean = nn.Parameter(torch.full((n_latent,), float(first_mean)), requires_grad=learned)
+        self.mean = nn.Parameter(torch.full((n_latent,), float(mean)), requires_grad=learned)
 
     @property
     def slab(self) -> Slab:
