@@ -174,6 +174,7 @@ def test_units_begin_as_told_and_their_prior_is_learned_unless_given(adata: ad.A
     mean = learned.module_.prior.mean.detach().numpy()
     assert np.abs(mean - learned.transform(adata).sum(0) / gamma.sum(0)).max() < 0.3
     assert np.abs(mean - 1).max() > 0.1
+    assert learned.n_parameters_ == given.n_parameters_ + 2 * 3
 
 
 def test_units_that_are_not_used_are_named(adata: ad.AnnData, tmp_path: Path) -> None:

@@ -318,7 +318,7 @@ class Estimator(ABC):
     @property
     def n_parameters_(self) -> int:
         """Number of learned values."""
-        return sum(p.numel() for p in self.module_.parameters())
+        return sum(p.numel() for p in self.module_.parameters() if p.requires_grad)
 
     def save(self, directory: str | Path) -> None:
         """Write ``weights.safetensors`` and ``model.json`` into a directory.
