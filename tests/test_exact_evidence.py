@@ -49,7 +49,7 @@ class Given(NamedTuple):
 
 def vsc(w: np.ndarray, b: np.ndarray, given: Given, *posterior: np.ndarray) -> BetaVSCNet:
     """A network with this decoder, prior and posterior."""
-    network = Network(n_hidden=(4,), decoder="linear")
+    network = Network(n_hidden=(4,), likelihood="gaussian", decoder="linear")
     prior = SpikeAndSlabPrior(LATENT, 0.5, learned=True)
     body = Body(GENES, LATENT, network)
     net = BetaVSCNet(body, prior, Units(), beta=1.0, warm_up=0.0, hard=True)
@@ -149,7 +149,7 @@ def test_with_the_true_posterior_every_sample_weighs_the_exact_likelihood(given:
 def with_pseudo_inputs(w: np.ndarray, b: np.ndarray) -> BetaVSCNet:
     """A network with this decoder whose encoder makes posterior and prior, of three cells."""
     torch.manual_seed(0)
-    body = Body(GENES, LATENT, Network(n_hidden=(4,), decoder="linear"))
+    body = Body(GENES, LATENT, Network(n_hidden=(4,), likelihood="gaussian", decoder="linear"))
     inputs = PseudoInputs(3, GENES, torch.zeros(0))
     prior = SpikeAndSlabPrior(LATENT, 0.5)
     net = BetaVSCNet(

@@ -22,7 +22,9 @@ from scarce.models.vasc import VASCNet
 from scarce.sparse.batches import Batch
 
 GENES, LATENT, ALPHA, VARIANCE = 5, 2, 0.3, 0.25
-NARROW = Network(n_hidden=(4,), normalise=False, input_dropout=0.0, decoder="deep")
+NARROW = Network(
+    n_hidden=(4,), normalise=False, input_dropout=0.0, likelihood="gaussian", decoder="deep"
+)
 CELLS = np.random.default_rng(0).uniform(0, 2, (6, GENES)).astype(np.float32)
 
 

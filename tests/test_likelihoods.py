@@ -273,6 +273,26 @@ def test_gaussians_equal_scipys(name: str) -> None:
     np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
+def test_a_level_of_noise_per_cell_equals_scipys_multivariate_t() -> None:
+    likelihood = built("student_t")
+    x, h = cells_for(likelihood), torch.randn(7, WIDTH)
+    likelihood.start_from(torch.ones(12), torch.linspace(0.2, 3, 12))
+    degrees = 2 * likelihood.log_shape.exp().item()
+    mean, shape = likelihood.expected(h).detach().numpy(), np.diag(np.linspace(0.2, 3, 12))
+    exact = [stats.multivariate_t.logpdf(x[i], mean[i], shape, degrees) for i in range(7)]
+    found = likelihood.log_prob(torch.from_numpy(x).float(), h).detach()
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+def test_levels_of_noise_that_do_not_vary_are_the_gaussian() -> None:
+    likelihood, gaussian = built("student_t"), built("gaussian")
+    x, h = torch.from_numpy(cells_for(gaussian)).float(), torch.randn(7, WIDTH)
+    likelihood.load_state_dict({**gaussian.state_dict(), "log_shape": torch.tensor(18.0)})
+    torch.testing.assert_close(
+        likelihood.log_prob(x, h), gaussian.log_prob(x, h), rtol=1e-5, atol=1e-4
+    )
+
+
 def test_the_shared_variance_is_the_best_one_for_the_batch() -> None:
     likelihood = built("shared_gaussian").train()
     x, h = cells_for(likelihood), torch.randn(7, WIDTH)

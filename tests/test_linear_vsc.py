@@ -57,7 +57,8 @@ def test_the_closed_form_bound_is_the_mean_over_samples(
         x = torch.from_numpy(read.toarray())
         log_p = module.body.likelihood.log_prob(x, module.body.hidden(z, batch.covariates))
     sampled = (log_p + log_ratio).double().mean()
-    assert bound.item() == pytest.approx(sampled.item(), abs=0.02)
+    slack = 0.3 if likelihood == "student_t" else 0.02  # the mean of a logarithm is below its own
+    assert sampled.item() - slack < bound.item() < sampled.item() + 0.02
 
 
 def test_closed_slabs_are_those_of_the_prior() -> None:

@@ -75,7 +75,7 @@ every_net = pytest.mark.parametrize("name", NETS)
 NETWORKS = {
     "default": SMALL,
     "paper": PLAIN,
-    **{name: replace(SMALL, likelihood=name) for name in LIKELIHOODS if name != "gaussian"},
+    **{name: replace(SMALL, likelihood=name) for name in LIKELIHOODS if name != SMALL.likelihood},
 }
 every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
@@ -194,7 +194,7 @@ def test_unit_noise_is_the_plain_squared_error() -> None:
 
 
 def test_noise_per_gene_is_the_gaussian_log_likelihood() -> None:
-    net = build("dae").eval()
+    net = build("dae", NETWORKS["gaussian"]).eval()
     x, dense = both_paths(cells())
     net.body.likelihood.start_from(dense.x.mean(0), dense.x.var(0))
     mean = decode(net, x).detach().numpy()

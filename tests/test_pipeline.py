@@ -175,11 +175,11 @@ BAD = {
     "model must be one of 'dae', 'bvae', 'bvsc', 'lvsc', 'vasc', 'ensemble'; found 'vae'": {
         "models": ("vae",)
     },
-    "likelihood of a LinearVSC must be one of 'gaussian', 'poisson'; found 'squared_error'": {
+    "one of 'gaussian', 'student_t', 'poisson'; found 'squared_error'": {
         "models": ("bvae", "lvsc"),
         "preset": "paper",
     },
-    "likelihood of a LinearVSC must be one of 'gaussian', 'poisson'; found 'nb'": {
+    "likelihood of a LinearVSC must be one of 'gaussian', 'student_t', 'poisson'; found 'nb'": {
         "models": ("lvsc",),
         "likelihood": "nb",
     },

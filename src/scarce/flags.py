@@ -311,8 +311,9 @@ def _add_likelihood(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--likelihood",
         metavar="NAME",
-        help="what decoders say of log-normalised expression: gaussian, shared_gaussian or "
-        "squared_error; or of counts: poisson, nb or zinb (default: the preset's)",
+        help="what decoders say of log-normalised expression: student_t, gaussian, "
+        "shared_gaussian or squared_error; or of counts: poisson, nb or zinb "
+        "(default: the preset's)",
     )
 
 

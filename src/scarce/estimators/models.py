@@ -151,8 +151,8 @@ class LinearVSC(Estimator):
         See `SpikeAndSlabPrior`.
     batch, covariates, scaled, network, training, seed
         See `Estimator`; of the network the encoder's part, with the likelihood
-        ``"gaussian"`` or, for raw counts, ``"poisson"``: there each gene has a rate of its
-        own, see `PoissonLogLink`.
+        ``"student_t"``, ``"gaussian"`` or, for raw counts, ``"poisson"``: there each gene has a
+        rate of its own, see `PoissonLogLink`.
     """
 
     likelihoods = tuple(CLOSED_FORMS)
@@ -206,7 +206,7 @@ class VASC(Estimator):
     # No option of this model, whose values are shares of the cell's largest.
     scaled: ClassVar[bool] = False  # type: ignore[misc]
 
-    likelihoods = ("gaussian",)
+    likelihoods = ("student_t", "gaussian")
 
     n_latent: int = 2
     l1: float = 0.01

@@ -2,8 +2,9 @@
 
 Every likelihood holds the genes' own weights, one row per gene, and is linear in h up to a
 link. Those of log-normalised expression are the squared error of the course report, and
-Gaussians with one variance (the sigma-VAE) or with one per gene; those of counts are Poisson,
-negative binomial and its zero-inflated form.
+Gaussians with one variance (the sigma-VAE) or with one per gene, the latter with a level of
+noise per cell as well (Student's t); those of counts are Poisson, negative binomial and its
+zero-inflated form.
 """
 
 from scarce.errors import InputError
@@ -13,7 +14,13 @@ from scarce.likelihoods.counts import (
     PoissonLogLink,
     ZeroInflatedNegativeBinomial,
 )
-from scarce.likelihoods.gaussian import LEAST_VARIANCE, Gaussian, SharedGaussian, SquaredError
+from scarce.likelihoods.gaussian import (
+    LEAST_VARIANCE,
+    Gaussian,
+    SharedGaussian,
+    SquaredError,
+    StudentT,
+)
 from scarce.likelihoods.likelihood import Likelihood
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "PoissonLogLink",
     "SharedGaussian",
     "SquaredError",
+    "StudentT",
     "ZeroInflatedNegativeBinomial",
     "require_unscaled_counts",
 ]
@@ -34,6 +42,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "squared_error": SquaredError,
     "shared_gaussian": SharedGaussian,
     "gaussian": Gaussian,
+    "student_t": StudentT,
     "poisson": Poisson,
     "nb": NegativeBinomial,
     "zinb": ZeroInflatedNegativeBinomial,

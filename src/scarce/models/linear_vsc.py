@@ -9,26 +9,29 @@ Posterior and prior are those of `scarce.models.beta_vsc`; the decoder is
           + \sum_j v_j \|w_j\|_\sigma^2, \qquad
           \|e\|_\sigma^2 = \sum_g e_g^2 / \sigma_g^2.
 
-The first term is the squared error that trains on sparse cells; the second costs G J. Of Poisson
-counts with :math:`\log\mu = \log n + b + W z` the bound is known as well, see
-`scarce.sparse.log_link`; with a softmax over the genes it is not.
+The first term is the squared error that trains on sparse cells; the second costs G J. A Student's t
+takes a concave logarithm of this sum, so that the same two terms bound it. Of Poisson counts
+with :math:`\log\mu = \log n + b + W z` the bound is known as well, see `scarce.sparse.log_link`;
+with a softmax over the genes it is not.
 """
 
 from typing import cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from scarce.likelihoods import Gaussian, Likelihood, PoissonLogLink
+from scarce.likelihoods import Gaussian, Likelihood, PoissonLogLink, StudentT
 from scarce.models.parts import Body, Loss, Net, ramp
 from scarce.models.posteriors import SpikeAndSlabHead, SpikeAndSlabPosterior, SpikeAndSlabPrior
 from scarce.sparse.batches import Batch
 
 __all__ = ["CLOSED_FORMS", "LinearVSCNet"]
 
-CLOSED_FORMS: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "poisson": PoissonLogLink}
-"""By the name an option takes: likelihoods whose expectation over a code is known."""
+CLOSED_FORMS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "student_t": StudentT,
+    "poisson": PoissonLogLink,
+}
+"""By the name an option takes: likelihoods whose expectation over a code, or a bound, is known."""
 
 
 class LinearVSCNet(Net):
@@ -67,21 +70,16 @@ class LinearVSCNet(Net):
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the negative beta-ELBO per cell; only inputs are dropped at random."""
-        features, at_code = self.body.read(batch, generator)
+        features, _ = self.body.read(batch, generator)
         q: SpikeAndSlabPosterior = self.posterior(features, ramp(progress, *self.opening))
         likelihood = self.body.likelihood
         if isinstance(likelihood, PoissonLogLink):
             reconstruction = likelihood.expected_loss(batch.x, batch.covariates, *q)
         else:
-            reconstruction = at_code(q.mean) + self._spread(q)
+            h = self.body.hidden(q.mean, batch.covariates)
+            reconstruction = cast(Gaussian, likelihood).expected_loss(batch.x, h, q.variance)
         terms = {
             "reconstruction": reconstruction,
             "kl": self.beta * self.prior.kl(q).mean(),
         }
         return Loss(terms["reconstruction"] + terms["kl"], terms)
-
-    def _spread(self, q: SpikeAndSlabPosterior) -> Float[Tensor, ""]:
-        """What the variance of the code adds to the expected error, per cell."""
-        likelihood = cast(Gaussian, self.body.likelihood)
-        programmes = likelihood.weight[:, : q.mu.shape[1]]
-        return 0.5 * q.variance.mean(0) @ (likelihood.precision() @ programmes.square())

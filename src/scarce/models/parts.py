@@ -68,7 +68,7 @@ class Network:
     normalise: bool = True
     first_linear: bool = False
     input_dropout: float = 0.3
-    likelihood: str = "gaussian"
+    likelihood: str = "student_t"
     decoder: Decoder = "both"
     condition_encoder: bool = False
 

@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple
 import numba
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from scarce.sparse.stats import entries_per_gene
 
-__all__ = ["Arithmetic", "Batch", "Batches", "CSRBatch", "Matrix", "choose_path"]
+__all__ = ["Arithmetic", "Batch", "Batches", "CSRBatch", "Matrix", "choose_path", "run_sums"]
 
 Arithmetic = Literal["sparse", "dense"]
 
@@ -67,15 +68,31 @@ class CSRBatch:
             dense_values=change(self.dense_values),
         )
 
-    def squares(self) -> Tensor:
-        """Sum the squared values, without the base; a scalar, float64."""
-        return sum(v.square().sum(dtype=torch.float64) for v in (self.values, self.dense_values))  # type: ignore[return-value]
+    def cell_squares(self, weight: Tensor | None = None) -> Tensor:
+        """Sum the squared values of each cell, without the base; shape (n_cells,), float64.
 
-    def gene_squares(self) -> Tensor:
-        """Sum the squared values of each gene, without the base; shape (n_genes,), float64."""
-        squares = self.values.double().square()
-        sums = squares.new_zeros(self.shape[1]).index_add_(0, self.genes, squares)
-        return sums.index_copy_(0, self.dense_genes, self.dense_values.double().square().sum(0))
+        With `weight`, shape (n_genes,), each gene's squares count so many times.
+        """
+        listed, dense = self.values.square(), self.dense_values.square()
+        if weight is not None:
+            listed *= weight[self.genes]
+            dense *= weight[self.dense_genes]
+        return run_sums(listed, self.row_starts) + dense.sum(1, dtype=torch.float64)
+
+    def gene_squares(self, weight: Tensor) -> Tensor:
+        """Sum the squared values of each gene, without the base; shape (n_genes,), float64.
+
+        With each cell counting as often as `weight` says, shape (n_cells,).
+        """
+        listed = self.gene_values.square() * weight[self.cells]
+        dense = weight.double() @ self.dense_values.square().double()
+        return run_sums(listed, self.gene_starts).index_copy_(0, self.dense_genes, dense)
+
+
+def run_sums(values: Tensor, starts: Tensor) -> Tensor:
+    """Sum the values from each of ``starts`` up to the next; float64."""
+    running = F.pad(values.cumsum(0, dtype=torch.float64), (1, 0))
+    return running[starts[1:]] - running[starts[:-1]]
 
 
 Matrix = CSRBatch | Tensor

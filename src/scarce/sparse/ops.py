@@ -1,13 +1,16 @@
 r"""Products with a CSR batch, and the exact squared error of a linear layer against it.
 
-The squared error of predictions :math:`\hat X = A V^\top`, where :math:`A = [H, 1]` is the
-last hidden layer with a column of ones and :math:`V = [W, b]` holds weights and biases, needs
-neither the predictions nor a dense X. With :math:`P = A^\top A` and :math:`Q = V^\top V`,
+The squared errors of predictions :math:`\hat X = A V^\top`, where :math:`A = [H, 1]` is the
+last hidden layer with a column of ones and :math:`V = [W, b]` holds weights and biases, need
+neither the predictions nor a dense X. With :math:`Q = V^\top V`, cell i has
 
 .. math::
-    S = \|A V^\top - X\|_F^2 = \langle P, Q\rangle - 2 \langle A, X V\rangle + \|X\|_F^2,
-    \qquad \tfrac12 \partial_A S = A Q - X V,
-    \qquad \tfrac12 \partial_V S = V P - X^\top A:
+    S_i = \|V a_i - x_i\|^2 = a_i \cdot (Q a_i - 2 V^\top x_i) + \|x_i\|^2,
+    \qquad \tfrac12 \partial_{a_i} S_i = Q a_i - V^\top x_i,
+
+and, of a sum in which cell i counts :math:`u_i`, with :math:`U = \mathrm{diag}(u)`,
+
+.. math:: \tfrac12 \partial_V \textstyle\sum_i u_i S_i = V (A^\top U A) - X^\top U A:
 
 with D columns that is :math:`4 (B + G) D^2 + 4\,\mathrm{nnz}\,D` flops, forward and backward,
 instead of :math:`6 B G D`, and no B x G array exists. A row added to every cell of X moves
@@ -23,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scarce.sparse.batches import CSRBatch, Matrix
+from scarce.sparse.batches import CSRBatch, Matrix, run_sums
 
 __all__ = ["cell_totals", "linear", "squared_error", "squared_error_per_gene", "with_ones"]
 
@@ -51,9 +54,7 @@ def cell_totals(x: Matrix) -> Float[Tensor, " cells"]:
     """Sum the values of each cell, without the base; float64."""
     if isinstance(x, Tensor):
         return x.sum(1, dtype=torch.float64)
-    running = F.pad(x.values.cumsum(0, dtype=torch.float64), (1, 0))
-    listed = running[x.row_starts[1:]] - running[x.row_starts[:-1]]
-    return listed + x.dense_values.sum(1, dtype=torch.float64)
+    return run_sums(x.values, x.row_starts) + x.dense_values.sum(1, dtype=torch.float64)
 
 
 class _Linear(torch.autograd.Function):
@@ -78,8 +79,8 @@ def squared_error(
     h: Float[Tensor, "cells width"],
     v: Float[Tensor, "genes columns"],
     weight: Float[Tensor, " genes"] | None = None,
-) -> Float[Tensor, ""]:
-    r"""Return :math:`\sum_{ig} w_g\,([h_i, 1] \cdot v_g - x_{ig})^2`, accumulated in float64.
+) -> Float[Tensor, " cells"]:
+    r"""Return :math:`\sum_g w_g\,([h_i, 1] \cdot v_g - x_{ig})^2` of each cell i.
 
     Parameters
     ----------
@@ -94,13 +95,14 @@ def squared_error(
 
     Returns
     -------
-    Scalar, of the dtype of `h`. Against sparse targets it is a difference of larger terms:
-    its relative rounding error grows as the share of :math:`\|X\|^2` it explains nears one,
-    and a warning says so when less than a thousandth is left unexplained in float32.
+    Tensor of shape (B,), of the dtype of `h`, accumulated in float64. Against sparse targets it
+    is a difference of larger terms: its relative rounding error grows as the share of
+    :math:`\|X\|^2` it explains nears one, and a warning says so when less than a thousandth is
+    left unexplained in float32.
     """
     if isinstance(x, Tensor):
         squares = (h @ v[:, :-1].T + v[:, -1] - x).square()
-        return squares.sum() if weight is None else squares.sum(0) @ weight
+        return squares.sum(1) if weight is None else squares @ weight
     return _SquaredError.apply(with_ones(h), v, x, weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -118,25 +120,25 @@ class _SquaredError(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, v: Tensor, x: CSRBatch, weight: Tensor | None) -> Tensor:
         v = _without_base(v, x)
         weighted = v if weight is None else v * weight[:, None]
-        p, q, xv = a.T @ a, v.T @ weighted, _product(x, weighted)
-        squares = x.squares() if weight is None else x.gene_squares() @ weight.double()
+        aq, xv = a @ (v.T @ weighted), _product(x, weighted)
+        squares = x.cell_squares(weight)
         ctx.x = x
-        ctx.save_for_backward(a, v, weight, p, q, xv)
-        error = _inner(p, q) - 2 * _inner(a, xv) + squares
-        if a.dtype == torch.float32 and error < _LEAST_SHARE * squares:
+        ctx.save_for_backward(a, v, weight, aq, xv)
+        errors = _inner_rows(a, aq) - 2 * _inner_rows(a, xv) + squares
+        if a.dtype == torch.float32 and errors.sum() < _LEAST_SHARE * squares.sum():
             warnings.warn(_CANCELLED, stacklevel=2)
-        return error.to(a.dtype)
+        return errors.to(a.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None]:
-        a, v, weight, p, q, xv = ctx.saved_tensors
-        d_a = 2 * up * (a @ q - xv)
+        a, v, weight, aq, xv = ctx.saved_tensors
+        d_a, ua = 2 * up[:, None] * (aq - xv), 2 * up[:, None] * a
         if weight is None:
-            return d_a, _transposed_product(ctx.x, -2 * up * a).addmm_(v, 2 * up * p), None, None
-        vp, xa = v @ p, _transposed_product(ctx.x, a)
-        d_weight = up * (_inner_rows(v, vp - 2 * xa) + ctx.x.gene_squares())
-        return d_a, 2 * up * weight[:, None] * (vp - xa), None, d_weight.to(weight.dtype)
+            return d_a, _transposed_product(ctx.x, -ua).addmm_(v, a.T @ ua), None, None
+        vp, xa = v @ (a.T @ ua), _transposed_product(ctx.x, ua)
+        d_weight = _inner_rows(v, 0.5 * vp - xa) + ctx.x.gene_squares(up)
+        return d_a, weight[:, None] * (vp - xa), None, d_weight.to(weight.dtype)
 
 
 def squared_error_per_gene(
@@ -155,7 +157,8 @@ def squared_error_per_gene(
     """
     with torch.no_grad():
         a, v = with_ones(h), _without_base(v, x)
-        return _inner_rows(v, v @ (a.T @ a) - 2 * _transposed_product(x, a)) + x.gene_squares()
+        products = v @ (a.T @ a) - 2 * _transposed_product(x, a)
+        return _inner_rows(v, products) + x.gene_squares(h.new_ones(len(h)))
 
 
 def _product(x: CSRBatch, rows: Tensor) -> Tensor:
@@ -189,10 +192,6 @@ def with_ones(h: Tensor) -> Tensor:
 
 def _without_base(v: Tensor, x: CSRBatch) -> Tensor:
     return v if x.base is None else torch.cat([v[:, :-1], (v[:, -1] - x.base)[:, None]], 1)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a.double() * b.double()).sum()
 
 
 def _inner_rows(a: Tensor, b: Tensor) -> Tensor:
