@@ -32,6 +32,7 @@ def varied(**changes: object) -> Settings:
 
 CANDIDATES = {
     "default": DEFAULT,
+    "Gaussian": varied(likelihood="gaussian"),
     "deep decoder": varied(decoder="deep"),
     "linear decoder": varied(decoder="linear"),
     "input dropout 0.1": varied(input_dropout=0.1),
