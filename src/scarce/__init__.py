@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         Network,
         TrainConfig,
         Units,
-        choose,
     )
     from scarce.meaning import programmes, stability
     from scarce.study import BenchmarkConfig, TuneConfig, benchmark, tune
@@ -40,7 +39,6 @@ __all__ = [
     "Units",
     "__version__",
     "benchmark",
-    "choose",
     "pl",
     "programmes",
     "stability",

@@ -10,7 +10,7 @@ from scarce.errors import InputError
 from scarce.estimators import Estimator
 from scarce.estimators.options import check_options
 from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
-from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings, build, candidates
+from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings, build, build_ensemble
 
 __all__ = ["RunConfig"]
 
@@ -120,7 +120,7 @@ class RunConfig:
         """Yield what would be fitted with the first seed."""
         for model in self.models:
             if model == ENSEMBLE:
-                yield from candidates(self.settings, seed=self.seed)
+                yield build_ensemble(self.settings, seed=self.seed).estimator
             else:
                 yield build(model, self.settings, seed=self.seed)
 

@@ -14,18 +14,10 @@ from scipy.sparse import csr_matrix
 
 from scarce import cluster, held_out, layout, metrics
 from scarce.contenders import contend
-from scarce.estimators import Ensemble, Estimator, choose
+from scarce.estimators import Ensemble, Estimator
 from scarce.likelihoods import LIKELIHOODS
 from scarce.memory import peak_memory
-from scarce.presets import (
-    ALL_MODELS,
-    ENSEMBLE,
-    N_MEMBERS,
-    TITLES,
-    Settings,
-    build,
-    candidates,
-)
+from scarce.presets import ALL_MODELS, ENSEMBLE, TITLES, Settings, build, build_ensemble
 from scarce.sampling import seen_cells
 from scarce.sparse.stats import TARGET_SUM, mean_and_variance
 from scarce.summary import ModelRun, Score
@@ -182,20 +174,17 @@ def _fit_model(task: _Task) -> _Fitted:
 
 
 def _fit_ensemble(task: _Task) -> _Fitted:
-    among = candidates(task.settings, seed=task.seed)
-    seen, start = task.seen, time.perf_counter()
-    with task.progress(task.title, len(among) + N_MEMBERS) as on_fit, peak_memory() as peak:
-        best = choose(among, seen, seed=task.seed, on_fit=on_fit).best
-        ensemble = Ensemble(best, n_members=N_MEMBERS)
-        ensemble.fit(seen, on_fit=lambda n_fits: on_fit(len(among) + n_fits))
-        z = ensemble.transform(task.cells)
+    ensemble = build_ensemble(task.settings, seed=task.seed)
+    start = time.perf_counter()
+    with task.progress(task.title, ensemble.n_members) as on_fit, peak_memory() as peak:
+        z = ensemble.fit(task.seen, on_fit=on_fit).transform(task.cells)
     seconds = time.perf_counter() - start
     run = replace(
         _account(task.model, ensemble.members_[0], seconds, peak.megabytes),
         seed=task.seed,
         epochs=max(member.history_.epochs for member in ensemble.members_),
         n_parameters=ensemble.n_parameters_,
-        settings={"model": type(best).__name__, "n_members": N_MEMBERS, **best.options},
+        settings={"n_members": ensemble.n_members, **ensemble.estimator.options},
         history={},
         notes=(),
     )

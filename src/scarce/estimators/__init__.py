@@ -1,7 +1,6 @@
 """The models as estimators: ``fit`` and ``transform`` on AnnData or CSR, ``save`` and ``load``."""
 
 from scarce.estimators.cells import Cells
-from scarce.estimators.choice import Choice, choose
 from scarce.estimators.ensemble import Ensemble
 from scarce.estimators.estimator import Estimator
 from scarce.estimators.models import (
@@ -21,7 +20,6 @@ __all__ = [
     "BetaVAE",
     "BetaVSC",
     "Cells",
-    "Choice",
     "DeepAutoencoder",
     "Ensemble",
     "Estimator",
@@ -29,6 +27,5 @@ __all__ = [
     "Network",
     "TrainConfig",
     "Units",
-    "choose",
     "load_model",
 ]
