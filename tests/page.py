@@ -2,7 +2,16 @@
 
 from html.parser import HTMLParser
 
+from scarce.report import all_figures, figure_names, render
+from scarce.summary import RunSummary
+from summaries import blanks
+
 VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def sketch(summary: RunSummary, *drawn: str) -> str:
+    """Return the page with every figure in its place, but only some of them drawn."""
+    return render(summary, blanks(figure_names(summary)) | all_figures(summary, drawn))
 
 
 class Page(HTMLParser):

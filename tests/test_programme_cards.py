@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from scarce.report import figure_names, render
+from page import Page, sketch
 from scarce.report.programmes import _raster, chapters
 from scarce.summary import EnrichedSet, GeneEffect, RunSummary
-from summaries import blanks, make_summary
-from test_report import HOSTILE, Page
+from summaries import make_summary
+from test_report import HOSTILE
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def summary() -> RunSummary:
 
 def shown(summary: RunSummary) -> Page:
     """Return the page; the cards have maps of their own, beside its figures."""
-    return Page(render(summary, blanks(figure_names(summary))))
+    return Page(sketch(summary))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_hostile_names_stay_names(name: str, summary: RunSummary) -> None:
         bare = dataclasses.replace(summary, programmes=programmes, scores=(), dots=None)
         cells = dataclasses.replace(bare.cells, tsne3d={}, kmeans={}, tsne2d={})
         runs = tuple(dataclasses.replace(run, title=word, history={}) for run in bare.runs)
-        return Page(render(dataclasses.replace(bare, cells=cells, runs=runs)))
+        return Page(sketch(dataclasses.replace(bare, cells=cells, runs=runs)))
 
     page, calm = called(name), called("calm")
     assert page.skeleton() == calm.skeleton()
