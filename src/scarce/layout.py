@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import openTSNE
 from numpy.typing import NDArray
+from openTSNE.nearest_neighbors import Annoy, Sklearn
 
 __all__ = ["Neighbourhood", "neighbourhood", "tsne"]
 
 _EARLY_STEPS, _STEPS = 250, 500
 _EXAGGERATION = 12
+_SEARCHED_CELLS = 1_000
+"""From here on neighbours are searched approximately."""
 _MANY_CELLS = 10_000
 """From here on interpolating the repulsive forces on a grid beats the Barnes-Hut tree."""
 
@@ -39,13 +42,17 @@ def neighbourhood(
     perplexity
         Effective number of neighbours; at most a third of the other cells.
     seed
-        Of the approximate search, which replaces the exact one above 1,000 cells.
+        Of the approximate search, which replaces the exact one from 1,000 cells on.
     n_jobs
         Threads, of the maps as well; -1 for one on every core of the machine.
     """
     points: NDArray[np.float64] = np.ascontiguousarray(z, dtype=np.float64)
+    perplexity = min(perplexity, (len(z) - 1) / 3)
+    # What openTSNE would choose, after a second spent on importing a library it would not.
+    search = Sklearn if len(z) < _SEARCHED_CELLS else Annoy
+    nearest = search(points, int(3 * perplexity), n_jobs=n_jobs, random_state=seed)
     affinities = openTSNE.affinity.PerplexityBasedNN(
-        points, perplexity=min(perplexity, (len(z) - 1) / 3), n_jobs=n_jobs, random_state=seed
+        knn_index=nearest, perplexity=perplexity, n_jobs=n_jobs
     )
     return Neighbourhood(points, affinities, n_jobs)
 
