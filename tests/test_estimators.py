@@ -396,4 +396,4 @@ def test_fit_and_transform_never_hold_a_dense_batch() -> None:
     )
     path, kilobytes = done.stdout.split()
     assert path == "sparse"
-    assert int(kilobytes) < 200_000
+    assert int(kilobytes) < 80_000

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from page import sketch
 from reader import CHROMIUM, WITH_GL, WITHOUT_GL, Reader, playwright, saturated, share_of
 from scarce.report import render
 from scarce.report.palette import COLOURS
@@ -74,8 +73,7 @@ def summary() -> RunSummary:
 @pytest.fixture(scope="module")
 def address(summary: RunSummary, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = Path(tmp_path_factory.mktemp("page")) / "report.html"
-    page = sketch(summary, "map_bvae", "map3d_bvae")
-    path.write_text(page, encoding="utf-8")
+    path.write_text(render(summary), encoding="utf-8")
     return path.as_uri()
 
 
