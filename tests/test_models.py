@@ -126,6 +126,14 @@ def test_gradients_reach_every_parameter(name: str, network: Network) -> None:
         assert value.grad.abs().sum() > 0, parameter
 
 
+def test_a_relu_code_begins_alive_and_decoded_like_a_linear_one() -> None:
+    linear, relu = build("dae", PLAIN), build("dae with relu code", PLAIN)
+    torch.nn.init.zeros_(linear.head.bias)
+    batch, _ = both_paths(cells())
+    assert (relu.encode(batch) > 0).all()
+    torch.testing.assert_close(decode(relu, batch), decode(linear, batch), rtol=0, atol=1e-4)
+
+
 def test_a_decoder_of_both_kinds_is_the_sum_of_a_linear_and_a_deep_one() -> None:
     both, z, none = body(SMALL).eval(), torch.randn(5, N_LATENT), torch.empty(5, 0)
     linear = body(replace(SMALL, decoder="linear"))

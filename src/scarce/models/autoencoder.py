@@ -9,9 +9,8 @@ from scarce.sparse.batches import Batch
 
 __all__ = ["AutoencoderNet"]
 
-_ALIVE = 10.0
-"""Bias a ReLU code starts from. From zero, three of six units were dead after training on
-PBMC3k and the loss stayed above that of six principal components; from here none were."""
+_ALIVE = 30.0
+"""Where the units of a ReLU code start: so far above zero that none dies, see docs/log.md."""
 
 
 class AutoencoderNet(Net):
@@ -24,7 +23,7 @@ class AutoencoderNet(Net):
     relu_code
         Apply ReLU to the code, as the course report prints it; its published program uses
         the linear code, which is the default here. A ReLU unit can die, so every unit
-        starts well above zero.
+        starts well above zero, at a value that the decoder starts by taking for zero.
     """
 
     def __init__(self, body: Body, n_latent: int, *, relu_code: bool = False) -> None:
@@ -33,6 +32,8 @@ class AutoencoderNet(Net):
         self.activation = nn.ReLU() if relu_code else nn.Identity()
         if relu_code:
             nn.init.constant_(self.head.bias, _ALIVE)
+            for layer in [*body.decoder][:1]:  # none, where the code goes straight to the genes
+                layer.bias.data -= _ALIVE * layer.weight.data[:, :n_latent].sum(1)
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code."""

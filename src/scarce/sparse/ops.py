@@ -101,7 +101,7 @@ def squared_error(
     left unexplained in float32.
     """
     if isinstance(x, Tensor):
-        squares = (h @ v[:, :-1].T + v[:, -1] - x).square()
+        squares = (with_ones(h) @ v.T - x).square()
         return squares.sum(1) if weight is None else squares @ weight
     return _SquaredError.apply(with_ones(h), v, x, weight)  # type: ignore[no-any-return, no-untyped-call]
 
