@@ -15,7 +15,7 @@ from scarce.cli import main
 from scarce.data import simulate
 from scarce.denoise import denoise, read_model
 from scarce.errors import InputError
-from scarce.estimators import Estimator, load_model
+from scarce.estimators import Estimator, Units, load_model
 from scarce.generate import draw_codes
 from scarce.models.parts import Network
 from scarce.train import TrainConfig
@@ -60,8 +60,9 @@ def test_codes_follow_their_prior(adata: ad.AnnData) -> None:
     z = draw_codes(fitted(BetaVAE, adata).module_, 20_000, 3, seed=0)
     assert z.mean().item() == pytest.approx(0, abs=0.02)
     assert z.std().item() == pytest.approx(1, abs=0.02)
-    for leaf, mean, sd in ((BetaVSC, 1, 1), (LinearVSC, 1, 0.5)):
-        module = fitted(leaf, adata, alpha=0.2).module_
+    plain = Units(slab=(1.0, 1.0), pseudo_inputs=0)
+    for leaf, own, mean, sd in ((BetaVSC, {"units": plain}, 1, 1), (LinearVSC, {}, 1, 0.5)):
+        module = fitted(leaf, adata, alpha=0.2, **own).module_
         z = draw_codes(module, 20_000, 3, seed=0)
         on = z != 0
         share = module.prior.logit.sigmoid().detach().numpy()

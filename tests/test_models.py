@@ -68,7 +68,7 @@ NETS = {
     "bvsc": lambda net: bvsc(net, hard=True),
     "bvsc with soft gates": lambda net: bvsc(net, hard=False),
     "bvsc with a slab away from zero": lambda net: bvsc(net, slab=(1.0, 0.5)),
-    "bvsc with a learned prior": lambda net: bvsc(net, slab=(1.0, 1.0), learned=True),
+    "bvsc with a learned prior": lambda net: bvsc(net, learned=True),
 }
 
 every_net = pytest.mark.parametrize("name", NETS)

@@ -282,15 +282,16 @@ def test_a_pseudo_input_belongs_to_no_batch(adata: ad.AnnData) -> None:
         torch.testing.assert_close(net.current_prior().components, expected)
 
 
-def test_a_prior_without_pseudo_inputs_is_that_of_the_option_left_out(adata: ad.AnnData) -> None:
-    model, plain = make(n_inputs=0).fit(adata), BetaVSC(**SMALL, network=Network((16,))).fit(adata)
+def test_no_pseudo_inputs_are_asked_for_by_none(adata: ad.AnnData) -> None:
+    model = make(n_inputs=0).fit(adata)
     assert model.module_.pseudo_inputs is None
-    np.testing.assert_array_equal(model.transform(adata), plain.transform(adata))
-
-
-def test_as_many_pseudo_inputs_as_cells_of_the_fit_and_no_more(adata: ad.AnnData) -> None:
-    make(n_inputs=54).fit(adata)
-    with pytest.raises(InputError, match="pseudo_inputs must be at most 54; found 55"):
-        make(n_inputs=55).fit(adata)
+    np.testing.assert_allclose(model.alpha_, 0.5)
     with pytest.raises(InputError, match="pseudo_inputs must be at least 0; found -1"):
         make(n_inputs=-1).fit(adata)
+
+
+def test_fewer_cells_than_pseudo_inputs_are_enough(adata: ad.AnnData, tmp_path: Path) -> None:
+    few = adata[:5].copy()
+    model = make(n_inputs=20).fit(few)
+    model.save(tmp_path)
+    np.testing.assert_array_equal(BetaVSC.load(tmp_path).transform(few), model.transform(few))

@@ -78,7 +78,7 @@ class Settings:
     batch: str | None = None
     covariates: tuple[str, ...] = ()
     beta: float = 1.0
-    alpha: float | None = None
+    alpha: float = 0.5
     warm_up: float = 0.3
     hard: bool = True
     units: Units = field(default_factory=Units)
@@ -95,10 +95,9 @@ PRESETS = {
         genes=None,
         n_latent=6,
         beta=2.0,
-        alpha=0.5,
         warm_up=0.0,
         hard=False,
-        units=Units(slab=(0.0, 1.0), start=0.5),
+        units=Units(start=0.5, pseudo_inputs=0),
         relu_code=True,
         network=Network(
             n_hidden=(128, 32, 16),

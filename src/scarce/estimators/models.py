@@ -82,8 +82,7 @@ class BetaVSC(Estimator):
     beta, warm_up, hard
         See `BetaVSCNet`.
     alpha
-        Probability that a unit is on, in (0, 1). None: learned for each unit, as is the mean it
-        has where it is on.
+        Probability that a unit is on, in (0, 1). None: learned, for each unit its own.
     units
         How they behave.
     n_latent, batch, covariates, scaled, network, training, seed
@@ -93,7 +92,7 @@ class BetaVSC(Estimator):
     gated = True
 
     beta: float = 1.0
-    alpha: float | None = None
+    alpha: float | None = 0.5
     warm_up: float = 0.3
     hard: bool = True
     units: Units = Units()
@@ -127,8 +126,8 @@ class BetaVSC(Estimator):
         module = cast(BetaVSCNet, super()._start(x, rows))
         if module.pseudo_inputs is not None:
             n_inputs = self.units.pseudo_inputs
-            check.in_range("pseudo_inputs", n_inputs, most=len(rows))
-            drawn = x[np.random.default_rng(self.seed).choice(rows, n_inputs, replace=False)]
+            few = len(rows) < n_inputs
+            drawn = x[np.random.default_rng(self.seed).choice(rows, n_inputs, replace=few)]
             least = np.zeros(x.shape[1])
             if self.scaling_ is not None:
                 drawn, least = self.scaling_.entries(drawn), self.scaling_.base

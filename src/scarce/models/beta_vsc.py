@@ -5,7 +5,7 @@ Posterior :math:`q(z_j|x) = \gamma_j N(\mu_j, s_j^2) + (1 - \gamma_j)\delta_0`, 
 
 .. math:: \mathcal L = -E_{q(z|x)} \log p(x|z) + \beta\,KL(q \,\|\, p).
 
-At choice the prior is the mixture of `scarce.models.pseudo_inputs` instead.
+By default the prior is the mixture of `scarce.models.pseudo_inputs` instead.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Units:
     Parameters
     ----------
     slab
-        Mean and standard deviation of the prior where a unit is on, see `SpikeAndSlabPrior`; where
-        alpha is learned, so is the mean, and this is where it begins.
+        Mean and standard deviation of the prior where a unit is on, see `SpikeAndSlabPrior`; with
+        pseudo-inputs, of where the posterior begins.
     start
         Probability with which every unit is on before training, see `SpikeAndSlabHead`.
     opening
@@ -47,16 +47,16 @@ class Units:
     free_bits
         Nats that each unit may use without a price, see `freed`.
     pseudo_inputs
-        U, how many learned cells the prior is made of, see `PseudoInputs`. 0: none, a
-        `SpikeAndSlabPrior` that is the same for every cell.
+        U, how many learned cells the prior is made of, see `PseudoInputs`. 0: none, but a
+        `SpikeAndSlabPrior`, whose units know nothing of one another.
     """
 
-    slab: tuple[float, float] = (1.0, 1.0)
+    slab: tuple[float, float] = (0.0, 1.0)
     start: float = 0.9
     opening: tuple[float, float] = (0.0, 0.0)
     sharpness: tuple[float, float] = (50.0, 200.0)
     free_bits: float = 0.0
-    pseudo_inputs: int = 0
+    pseudo_inputs: int = 20
 
 
 class BetaVSCNet(Net):
@@ -106,9 +106,7 @@ class BetaVSCNet(Net):
         hard: bool,
         pseudo_inputs: PseudoInputs | None = None,
     ) -> None:
-        head = SpikeAndSlabHead(
-            body.n_features, prior.n_latent, prior.first_slab, start=units.start
-        )
+        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab, start=units.start)
         super().__init__(body, head, prior)
         self.beta = beta
         self.warm_up = warm_up

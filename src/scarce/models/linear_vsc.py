@@ -62,7 +62,7 @@ class LinearVSCNet(Net):
     def __init__(
         self, body: Body, prior: SpikeAndSlabPrior, *, beta: float, opening: tuple[float, float]
     ) -> None:
-        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.first_slab)
+        head = SpikeAndSlabHead(body.n_features, prior.n_latent, prior.slab)
         super().__init__(body, head, prior)
         self.beta = beta
         self.opening = opening

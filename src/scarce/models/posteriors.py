@@ -37,10 +37,6 @@ __all__ = [
 ]
 
 
-Slab: TypeAlias = tuple[Tensor | float, float]
-"""Mean and standard deviation where a unit is on, m and t; the mean for each unit, or for all."""
-
-
 class GaussianPosterior(NamedTuple):
     """B cells x J independent Gaussians."""
 
@@ -205,7 +201,7 @@ class SpikeAndSlabPrior(nn.Module):
     slab
         Mean and standard deviation where on, m and t.
     learned
-        Learn alpha and m, for each unit its own, from the values given.
+        Learn alpha, for each unit its own, from the value given.
     """
 
     def __init__(
@@ -217,15 +213,8 @@ class SpikeAndSlabPrior(nn.Module):
         learned: bool = False,
     ) -> None:
         super().__init__()
-        self.n_latent, self.first_slab = n_latent, slab
-        mean, self.sd = slab
+        self.n_latent, self.slab = n_latent, slab
         self.logit = nn.Parameter(torch.full((n_latent,), _log_odds(alpha)), requires_grad=learned)
-        self.mean = nn.Parameter(torch.full((n_latent,), float(mean)), requires_grad=learned)
-
-    @property
-    def slab(self) -> Slab:
-        """Means of the units, shape (J,), and t."""
-        return self.mean, self.sd
 
     @property
     def gamma(self) -> Float[Tensor, " latent"]:
@@ -261,8 +250,9 @@ class SpikeAndSlabPrior(nn.Module):
         self, n_cells: int, n_latent: int, generator: torch.Generator
     ) -> Float[Tensor, "cells latent"]:
         """Draw codes of new cells, whose gates are exactly 0 or 1."""
+        mean, sd = self.slab
         z = torch.randn(n_cells, n_latent, generator=generator)
-        return (self.mean + self.sd * z) * (torch.rand(z.shape, generator=generator) < self.gamma)
+        return (mean + sd * z) * (torch.rand(z.shape, generator=generator) < self.gamma)
 
 
 Posterior: TypeAlias = GaussianPosterior | SpikeAndSlabPosterior
@@ -304,7 +294,7 @@ def spike_and_slab_kl(
     log_var: Float[Tensor, "*#cells latent"],
     logit: Float[Tensor, "*#cells latent"],
     prior_logit: Float[Tensor, "*#cells latent"],
-    slab: Slab = (0.0, 1.0),
+    slab: tuple[float, float] = (0.0, 1.0),
 ) -> Float[Tensor, "*#cells latent"]:
     r"""KL divergence between a spike-and-slab posterior and prior, in nats.
 
@@ -383,7 +373,7 @@ def _log_odds(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
 
 
-def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: Slab) -> Tensor:
+def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: tuple[float, float]) -> Tensor:
     """Log N(z; m, t^2) - log N(z; mu, s^2); the two factors of 2 pi cancel."""
     mean, sd = slab
     posterior = (z - mu).square() / log_var.exp() + log_var
