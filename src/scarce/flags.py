@@ -195,9 +195,7 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
     _add_latent(command)
     command.add_argument("--beta", type=float, help="weight of the KL divergence")
     command.add_argument(
-        "--alpha",
-        type=float,
-        help="prior share of active units in the β-VSC (default: learned; paper: 0.5)",
+        "--alpha", type=float, help="prior share of active units in the β-VSC (default: 0.5)"
     )
     _add_epochs(command)
     command.add_argument("--batch-size", type=int, metavar="N", help="cells in a batch")
