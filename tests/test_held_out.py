@@ -9,10 +9,11 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.special import logsumexp
 from scipy.stats import bernoulli, multivariate_normal, norm
+from sklearn.neighbors import KNeighborsRegressor
 
 from scarce.errors import InputError
 from scarce.generate import draw_codes
-from scarce.held_out import bounds, explained_variance
+from scarce.held_out import bounds, explained_by_neighbours, explained_variance
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet, Units
@@ -125,3 +126,21 @@ def test_explained_variance_is_zero_for_means_and_one_for_the_data() -> None:
     assert explained_variance(x, mean, lambda b: CELLS[b]) == pytest.approx(1)
     halfway = explained_variance(x, mean, lambda b: (CELLS[b] + mean) / 2)
     assert halfway == pytest.approx(0.75, abs=1e-6)
+
+
+def test_explained_by_neighbours_is_the_score_of_a_regression_on_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    z = generator.normal(size=(80, 2))
+    x = np.maximum(generator.normal(z @ generator.normal(size=(2, 30)), 0.5), 0)
+    seen = np.arange(80) % 4 > 0
+    left = x[~seen] - KNeighborsRegressor(7).fit(z[seen], x[seen]).predict(z[~seen])
+    expected = 1 - np.square(left).sum() / np.square(x[~seen] - x[seen].mean(0)).sum()
+    found = explained_by_neighbours(csr_matrix(x), z, seen, n_neighbors=7)
+    assert found == pytest.approx(expected, rel=1e-9)
+    shuffled = explained_by_neighbours(csr_matrix(x), generator.permutation(z), seen)
+    assert shuffled < 0.1 < found
+
+
+def test_all_seen_cells_as_neighbours_explain_as_much_as_the_mean() -> None:
+    z, seen = np.random.default_rng(0).normal(size=(6, 2)), np.arange(6) > 1
+    assert explained_by_neighbours(csr_matrix(CELLS), z, seen) == pytest.approx(0, abs=1e-6)

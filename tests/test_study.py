@@ -93,12 +93,13 @@ def test_what_is_measured_of_a_fit_is_there_where_it_is_defined(
 ) -> None:
     table = done[0].results
     of = {m: set(table.loc[table["model"] == m, "metric"]) for m in [*BASELINES, "bvae"]}
-    costs = {"seconds", "peak_rss_mb", "n_parameters", "epochs", "active_units"}
+    costs = {"seconds", "peak_rss_mb", "n_parameters", "epochs", "active_units", "knn_r2"}
     assert all(costs <= metrics for metrics in of.values())
     assert {m for m in of if "r2" in of[m]} == {"pca", "pca_scaled", "mean", "bvae"}
     assert {m for m in of if "elbo" in of[m]} == {m for m in of if "iwae" in of[m]} == {"bvae"}
     wide = table.pivot_table(index=["model", "seed"], columns="metric", values="value")
     assert (wide.loc["mean", "r2"].abs() < 1e-9).all()
+    assert (wide.loc["pca", "knn_r2"] > wide.loc["random", "knn_r2"]).all()
     assert (wide.loc["bvae", "elbo"] <= wide.loc["bvae", "iwae"]).all()
     assert (wide["peak_rss_mb"] > 50).all()
 

@@ -1,4 +1,4 @@
-r"""What a trained network makes of cells it never saw: explained variance, ELBO and IWAE.
+r"""What becomes of cells that no fit saw: explained variance, by whom or what, ELBO and IWAE.
 
 With K codes :math:`z_k \sim q(z|x)` and weights :math:`w_k = p(x|z_k)\,p(z_k) / q(z_k|x)`,
 
@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from scarce.models.parts import Net
 from scarce.sparse.batches import Batch
+from scarce.sparse.stats import mean_and_variance
 
-__all__ = ["bounds", "explained_variance"]
+__all__ = ["bounds", "explained_by_neighbours", "explained_variance"]
 
 _ENTRIES = 2**23
 """Of the largest dense array: samples x cells x genes."""
@@ -104,6 +107,37 @@ def explained_variance(
         error += float(((values - reconstruct(rows)) ** 2).sum())
         total += float(((values - mean) ** 2).sum())
     return 1 - error / total if total > 0 else float("nan")
+
+
+def explained_by_neighbours(
+    x: csr_matrix, z: NDArray[np.floating], seen: NDArray[np.bool_], *, n_neighbors: int = 15
+) -> float:
+    """Return the `explained_variance` of unseen cells by the means of their seen neighbours.
+
+    It judges a code without labels and without a decoder: any two codes of the same cells can be
+    compared, by genes that need not be those they were made from.
+
+    Parameters
+    ----------
+    x
+        Log-normalised expression of all cells, shape (n_cells, n_genes).
+    z
+        Their codes, shape (n_cells, n_latent), in which they are near or far.
+    seen
+        Cells that the code was fitted on, shape (n_cells,).
+    n_neighbors
+        Of each unseen cell; at most all that were seen.
+    """
+    known = x[seen]
+    with threadpool_limits(1):
+        near = NearestNeighbors(n_neighbors=min(n_neighbors, known.shape[0]))
+        near.fit(np.asarray(z[seen], np.float64))
+        # One row per unseen cell, with a one for each of its neighbours.
+        chosen = near.kneighbors_graph(np.asarray(z[~seen], np.float64))
+    mean, _ = mean_and_variance(known)
+    return explained_variance(
+        x[~seen], mean, lambda rows: (chosen[rows] @ known).toarray() / near.n_neighbors
+    )
 
 
 def _blocks(x: csr_matrix, n_copies: int) -> Iterator[slice]:

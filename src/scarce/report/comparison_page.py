@@ -23,6 +23,7 @@ TITLES = {
 }
 FIT = {
     "r2": "Explained variance",
+    "knn_r2": "Explained by neighbours",
     "elbo": "ELBO",
     "iwae": "IWAE",
     "active_units": "Active units",
@@ -80,7 +81,7 @@ def _cells(estimates: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, str]]:
         interval = f"{number(row['low'])} to {number(row['high'])}" if has_interval else ""
         mean = (
             number(row["mean"])
-            if row["metric"] in (*COMPARED, "r2", "batch_mixing")
+            if row["metric"] in (*COMPARED, "r2", "knn_r2", "batch_mixing")
             else short(row["mean"])
         )
         found[key] = (mean, interval)

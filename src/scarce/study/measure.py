@@ -9,10 +9,13 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from scarce import cluster, metrics
+from scarce.held_out import explained_by_neighbours
 from scarce.memory import peak_memory
+from scarce.sampling import seen_cells
 from scarce.study.grid import Task
 from scarce.study.labelled import load_labelled, modelled_cells
 from scarce.trial import Trial, trial
@@ -21,6 +24,9 @@ __all__ = ["COSTS", "measure"]
 
 COSTS = ("seconds", "peak_rss_mb")
 """Measures that differ between runs of the same trial; no other does."""
+
+_VARIABLE = 2000
+"""Genes that scaled PCA sees, and that neighbours are compared by."""
 
 
 def measure(task: Task) -> dict[str, object]:
@@ -55,6 +61,8 @@ def measure(task: Task) -> dict[str, object]:
         batch = cells.obs[config.settings.batch].astype(str)
         for space, points in done.spaces.items():
             values.append((space, "batch_mixing", metrics.batch_mixing(points, batch)))
+    if config.unseen > 0:
+        values.append(("latent", "knn_r2", _explained_by_neighbours(done, task)))
     values.append(("latent", "peak_rss_mb", peak.megabytes))
     seconds = time.perf_counter() - start
     return {"values": values, "notes": [note] if note else [], "wall_seconds": seconds}
@@ -65,7 +73,14 @@ def _genes(task: Task) -> int | None:
     wanted = task.config.settings.genes
     if task.config.model == "pca":
         return None
-    return 2000 if task.config.model == "pca_scaled" and wanted is None else wanted
+    return _VARIABLE if task.config.model == "pca_scaled" and wanted is None else wanted
+
+
+def _explained_by_neighbours(done: Trial, task: Task) -> float:
+    """Of the same genes for every method, whatever it was fitted on."""
+    cells, _ = modelled_cells(task.source, _VARIABLE)
+    seen = seen_cells(cells.n_obs, task.config.unseen, task.config.seed)
+    return explained_by_neighbours(csr_matrix(cells.X), done.spaces["latent"], seen)
 
 
 def _scores(done: Trial, labels: NDArray[np.str_], seed: int) -> Iterator[tuple[str, str, float]]:
