@@ -1,4 +1,4 @@
-r"""What becomes of cells that no fit saw: explained variance, by whom or what, ELBO and IWAE.
+r"""What becomes of cells that no fit saw: how much of them is explained, ELBO and IWAE.
 
 With K codes :math:`z_k \sim q(z|x)` and weights :math:`w_k = p(x|z_k)\,p(z_k) / q(z_k|x)`,
 
