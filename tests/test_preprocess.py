@@ -1,9 +1,12 @@
 """Quality control, normalisation and principal components against their definitions."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 import torch
 from hypothesis import given
@@ -85,6 +88,76 @@ def test_variable_genes_are_the_ones_planted() -> None:
     normalise(adata)
     variable_genes(adata, 5)
     assert set(adata.var_names[adata.var["highly_variable"]]) == {f"g{i}" for i in range(5)}
+
+
+@pytest.fixture
+def two_batches() -> ad.AnnData:
+    """Genes 0 to 9 differ between two types of cell, 10 to 29 between two batches."""
+    generator = np.random.default_rng(0)
+    rates = np.tile(np.geomspace(0.1, 8, 300)[generator.permutation(300)], (400, 1))
+    batch, kind = np.arange(400) % 2, np.arange(400) // 2 % 2
+    rates[:, :10] = np.where(kind, 6, 0.5)[:, None]
+    rates[:, 10:30] = np.where(batch, 6, 0.1)[:, None]
+    adata = counts(generator.poisson(rates))
+    adata.obs["batch"] = np.where(batch, "new", "old")
+    normalise(adata)
+    return adata
+
+
+def chosen(adata: ad.AnnData) -> set[str]:
+    return set(adata.var_names[adata.var["highly_variable"]])
+
+
+def test_genes_that_differ_between_batches_alone_are_not_chosen(two_batches: ad.AnnData) -> None:
+    kinds, batches = {f"g{i}" for i in range(10)}, {f"g{i}" for i in range(10, 30)}
+    assert variable_genes(two_batches, 20) is None
+    assert len(chosen(two_batches) & batches) >= 10
+    note = variable_genes(two_batches, 20, "batch")
+    assert note == "Variable genes were chosen within each 'batch'."
+    assert kinds <= chosen(two_batches)
+    assert len(chosen(two_batches)) == 20
+    # One in fifteen of the genes that vary by chance would be of these.
+    assert len(chosen(two_batches) & batches) <= 3
+
+
+def test_the_choice_within_batches_is_the_one_of_seurats_paper(two_batches: ad.AnnData) -> None:
+    theirs = ad.AnnData(two_batches.layers["counts"], obs=two_batches.obs, var=two_batches.var)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sc.pp.highly_variable_genes(
+            theirs, flavor="seurat_v3_paper", n_top_genes=60, batch_key="batch"
+        )
+    variable_genes(two_batches, 60, "batch")
+    assert chosen(two_batches) == chosen(theirs)
+
+
+def test_a_batch_of_one_cell_has_no_say(two_batches: ad.AnnData) -> None:
+    two_batches.obs["batch"] = ["alone"] + ["others"] * 399
+    note = variable_genes(two_batches, 20, "batch")
+    assert note is not None
+    assert note.endswith("of which too small for it: 'alone' (1 cell).")
+    with_it = chosen(two_batches)
+    everyone = two_batches[1:].copy()
+    variable_genes(everyone, 20)
+    assert with_it == chosen(everyone)
+
+
+def test_batches_that_are_all_too_small_are_one(two_batches: ad.AnnData) -> None:
+    two_batches.obs["batch"] = np.arange(400).astype(str)
+    note = variable_genes(two_batches, 20, "batch")
+    assert note == "Variable genes were chosen on all cells: every 'batch' is too small for it."
+    apart = chosen(two_batches)
+    variable_genes(two_batches, 20)
+    assert apart == chosen(two_batches)
+
+
+def test_too_few_genes_that_vary_are_an_error() -> None:
+    values = np.ones((30, 50))
+    values[::2, :3] = 5  # a trend through three points takes the process with it
+    adata = counts(values)
+    normalise(adata)
+    with pytest.raises(InputError, match="Pass --genes all"):
+        variable_genes(adata, 10)
 
 
 def test_choosing_genes_leaves_the_number_of_threads_alone(random_counts: ad.AnnData) -> None:

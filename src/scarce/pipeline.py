@@ -82,7 +82,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     config = config.resolve()
     sets = None if config.gmt is None else read_gmt(config.gmt)
     kept, removed, source, labels = _prepare(adata, config)
-    note = preprocess.variable_genes(kept, config.settings.genes)
+    note = preprocess.variable_genes(kept, config.settings.genes, config.batch)
     if labels is None:
         labels = _made_labels(kept, config.seed)
         note = note or labels.note

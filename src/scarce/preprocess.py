@@ -1,6 +1,7 @@
 """From counts to the matrix the models see: quality control, normalisation, variable genes."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ __all__ = [
 
 _ENOUGH_CELLS = 3
 """Of a gene, as in the Seurat tutorial."""
+_ENOUGH_GENES = 4
+"""Of a trend: fewer points crash the compiled loess, and the process with it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def totals(counts: csr_matrix) -> NDArray[np.float64]:
     return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
 
-def variable_genes(adata: AnnData, n_genes: int | None) -> str | None:
+def variable_genes(adata: AnnData, n_genes: int | None, batch: str | None = None) -> str | None:
     """Mark the genes to model in ``var["highly_variable"]``.
 
     Parameters
@@ -151,39 +154,91 @@ def variable_genes(adata: AnnData, n_genes: int | None) -> str | None:
     n_genes
         The most variable genes by Seurat's "vst" (variance of standardised, clipped counts),
         or None for all. At most as many as there are.
+    batch
+        Column of the cell table. Genes are then ranked within each batch, and those among the
+        first `n_genes` of most batches are marked, of these the first by their median rank, as
+        Seurat's SelectIntegrationFeatures does: not what differs between batches alone.
 
     Returns
     -------
-    None, or a sentence for the reader if the curve of variance against mean could only be
-    fitted without the genes found in fewer than 3 cells, which many data sets still have
-    before quality control. Those genes are not marked then.
+    None, or what the reader must know of the choice: that it was made within batches, or without
+    the genes found in fewer than 3 cells, which many data sets still have before quality
+    control and along which the curve of variance against mean cannot always be fitted.
+
+    Raises
+    ------
+    InputError
+        If it cannot be fitted at all.
     """
     if n_genes is None or n_genes >= adata.n_vars:
         adata.var["highly_variable"] = True
         return None
+    note: str | None
+    if batch is None:
+        of_all, note = _ranks(adata, n_genes)
+        ranks = [of_all]
+    else:
+        ranks, note = _ranks_within(adata, n_genes, batch)
+    table = pd.DataFrame(np.stack(ranks))
+    n_batches, rank = table.notna().sum(), table.median()
+    first = np.lexsort((rank, -n_batches))[:n_genes]
+    adata.var["highly_variable_rank"] = rank.to_numpy()
+    adata.var["highly_variable"] = np.isin(np.arange(adata.n_vars), first) & rank.notna().to_numpy()
+    return note
+
+
+def _ranks_within(
+    adata: AnnData, n_genes: int, batch: str
+) -> tuple[list[NDArray[np.float64]], str]:
+    """Return the ranks in each batch, and what to say of them."""
+    ranks, too_small = [], []
+    for level, cells in adata.obs.groupby(adata.obs[batch].astype(str)).indices.items():
+        try:
+            ranks.append(_ranks(adata[cells], n_genes)[0])
+        except InputError:
+            too_small.append(f"{level!r} ({len(cells):,} cell{'s' * (len(cells) > 1)})")
+    if not ranks:
+        on_all = f"Variable genes were chosen on all cells: every {batch!r} is too small for it."
+        return [_ranks(adata, n_genes)[0]], on_all
+    left_out = f", of which too small for it: {', '.join(too_small)}" if too_small else ""
+    return ranks, f"Variable genes were chosen within each {batch!r}{left_out}."
+
+
+def _ranks(adata: AnnData, n_genes: int) -> tuple[NDArray[np.float64], str | None]:
+    """Return the rank of each gene by variance, NaN beyond the first."""
+    counts = csr_matrix(adata.layers["counts"])
+    with suppress(ValueError):  # many genes with one same mean leave loess nothing to fit
+        return _ranked(counts, n_genes), None
+    common = _cells_per_gene(adata) >= _ENOUGH_CELLS
+    n_common = np.count_nonzero(common)
+    ranks = np.full(adata.n_vars, np.nan)
     try:
-        _mark_variable(adata, n_genes)
-    except ValueError:  # many genes with one same mean leave loess nothing to fit
-        found = _cells_per_gene(adata) >= _ENOUGH_CELLS
-        common = adata[:, found].copy()
-        _mark_variable(common, min(n_genes, common.n_vars))
-        adata.var["highly_variable"] = False
-        adata.var.loc[found, "highly_variable"] = common.var["highly_variable"].to_numpy()
-        return (
-            f"Variable genes were chosen among the {common.n_vars:,} found in at least "
-            f"{_ENOUGH_CELLS} cells: with rarer ones the trend of variance cannot be fitted."
-        )
-    return None
+        ranks[common] = _ranked(counts[:, common], n_genes)
+    except ValueError as error:
+        raise InputError(
+            "variable genes must stand out from a trend of variance with mean expression; none can "
+            f"be fitted to {adata.n_obs:,} cells and {adata.n_vars:,} genes, of which {n_common:,} "
+            f"are found in at least {_ENOUGH_CELLS} cells. Pass --genes all."
+        ) from error
+    return ranks, (
+        f"Variable genes were chosen among the {n_common:,} found in at least "
+        f"{_ENOUGH_CELLS} cells: with rarer ones the trend of variance cannot be fitted."
+    )
 
 
-def _mark_variable(adata: AnnData, n_genes: int) -> None:
+def _ranked(counts: csr_matrix, n_genes: int) -> NDArray[np.float64]:
     import scanpy as sc
 
+    if np.count_nonzero(mean_and_variance(counts)[1]) < _ENOUGH_GENES:
+        raise ValueError("too few genes vary")
+    bare = AnnData(counts)
     # Scanpy's compiled loops leave their number of threads to everything that shares OpenMP.
     with threadpool_limits(), warnings.catch_warnings():
         # Loess warns of ties among genes seen in few cells; the fit is Seurat's.
         warnings.simplefilter("ignore")
-        sc.pp.highly_variable_genes(adata, flavor="seurat_v3", layer="counts", n_top_genes=n_genes)
+        sc.pp.highly_variable_genes(bare, flavor="seurat_v3", n_top_genes=n_genes)
+    ranks: NDArray[np.float64] = bare.var["highly_variable_rank"].to_numpy(np.float64)
+    return ranks
 
 
 @dataclass(frozen=True)

@@ -122,16 +122,19 @@ def load_labelled(source: Source) -> Labelled:
 
 
 @lru_cache(maxsize=2)
-def modelled_cells(source: Source, n_genes: int | None) -> tuple[AnnData, str | None]:
+def modelled_cells(
+    source: Source, n_genes: int | None, batch: str | None
+) -> tuple[AnnData, str | None]:
     """Return the data set with its most variable genes, or all where `n_genes` is None.
 
-    And what the reader must know of that choice, see `preprocess.variable_genes`.
+    With the column of a batch those most variable within batches. And what the reader must
+    know of that choice, see `preprocess.variable_genes`.
     """
     cells = load_labelled(source).cells
     if n_genes is None or n_genes >= cells.n_vars:
         return cells, None
     marked = cells.copy()
-    note = preprocess.variable_genes(marked, n_genes)
+    note = preprocess.variable_genes(marked, n_genes, batch)
     return marked[:, marked.var["highly_variable"].to_numpy()].copy(), note
 
 

@@ -46,7 +46,7 @@ def measure(task: Task) -> dict[str, object]:
         labelled = load_labelled(task.source)
         if labelled.facts != config.data:
             raise RuntimeError(f"the file of {config.data.name} changed while the study ran")
-        cells, note = modelled_cells(task.source, _genes(task))
+        cells, note = modelled_cells(task.source, _genes(task), config.settings.batch)
         done = trial(
             cells,
             labelled.labels,
@@ -78,7 +78,7 @@ def _genes(task: Task) -> int | None:
 
 def _explained_by_neighbours(done: Trial, task: Task) -> float:
     """Of the same genes for every method, whatever it was fitted on."""
-    cells, _ = modelled_cells(task.source, _VARIABLE)
+    cells, _ = modelled_cells(task.source, _VARIABLE, task.config.settings.batch)
     seen = seen_cells(cells.n_obs, task.config.unseen, task.config.seed)
     return explained_by_neighbours(csr_matrix(cells.X), done.spaces["latent"], seen)
 
