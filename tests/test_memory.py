@@ -3,9 +3,11 @@
 import gc
 import mmap
 import sys
+from pathlib import Path
 
 import pytest
 
+from scarce import memory
 from scarce.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux starts a new peak")
@@ -59,3 +61,17 @@ def test_a_block_that_fails_is_no_longer_measured() -> None:
     with peak_memory():
         fill(200)
     assert broken.megabytes == before > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compares with what Linux counts")
+def test_a_system_without_a_peak_of_its_own_counts_that_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = tmp_path / "status"
+    status.write_text("VmSize:\t1 kB\nVmRSS:\t1 kB\n")
+    with peak_memory() as known:
+        fill(10)
+    monkeypatch.setattr(memory, "_STATUS", status)
+    with peak_memory() as process:
+        fill(10)
+    assert process.megabytes >= known.megabytes - MARGIN > MARGIN

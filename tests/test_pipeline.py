@@ -244,6 +244,15 @@ def test_unknown_options_are_refused() -> None:
         RunConfig.from_options({"data": "x", "epoch": 3})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("scaled", "no"), ("covariates", "age"), ("models", "dae"), ("qc", 0), ("labels", 3)],
+)
+def test_options_of_the_wrong_kind_are_refused(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"{name} must be .*; found {value!r}"):
+        RunConfig.from_options({name: value})
+
+
 def test_very_few_cells_run(adata: ad.AnnData) -> None:
     few = adata[:8].copy()
     few.obs["cell_type"] = ["a", "b"] * 4

@@ -52,6 +52,13 @@ def test_types_are_drawn_on_the_given_axes_in_the_colours_of_the_report(
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["big", "small"]
 
 
+@pytest.mark.parametrize("dtype", [object, "string", "category"])
+def test_text_is_drawn_in_groups_however_it_is_held(adata: ad.AnnData, dtype: object) -> None:
+    adata.obs["donor"] = pd.Series(["x", "y"] * 30, index=adata.obs_names).astype(dtype)
+    axes = pl.tsne(adata, "bvae", color="donor", ax=Figure().add_subplot())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["x", "y"]
+
+
 @pytest.mark.parametrize("color", ["CD3E", "n_counts"])
 def test_numbers_are_drawn_from_pale_to_dark_the_highest_on_top(
     adata: ad.AnnData, color: str

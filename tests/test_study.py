@@ -405,6 +405,8 @@ def test_search_finds_the_larger_code_and_halves_the_candidates(
             "options to vary must differ; found 'latent' again",
         ),
         ({"seeds": 0}, "seeds must be at least 1; found 0"),
+        ({"epochs": 0}, "epochs must be at least 1; found 0"),
+        ({"data": ("a.h5ad", "b.h5ad")}, "one data set and its --labels; found 2 and 1"),
         ({"unseen": 0.0}, "unseen must be above 0"),
     ],
 )

@@ -9,7 +9,6 @@ import torch
 from scipy.special import expit, logit
 
 from scarce import VASC
-from scarce.generate import posterior_sd
 from scarce.models.parts import Body, Network
 from scarce.models.vasc import DroppedOut, VASCNet, dense, keep_logit
 from scarce.sparse.batches import Batch, Batches
@@ -107,7 +106,7 @@ def test_each_cell_is_divided_by_its_largest_value() -> None:
     x = torch.tensor(cells().toarray())
     one, three = (Batch(f * x, torch.empty(30, 0)) for f in (1, 3))
     torch.testing.assert_close(net.encode(one), net.encode(three))
-    torch.testing.assert_close(posterior_sd(net, one), posterior_sd(net, three))
+    torch.testing.assert_close(net.code(one).sd, net.code(three).sd)
     seen = [net.reconstruct(batch, batch.covariates) for batch in (one, three)]
     filled = np.arange(30) != 7
     torch.testing.assert_close(3 * seen[0][filled], seen[1][filled])

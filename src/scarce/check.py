@@ -363,9 +363,10 @@ def _repeated(table: pd.Series, source: str) -> NDArray[np.bool_]:
     if different.any():
         name = pairs["name"].iloc[int(different.index[different][0])]
         found = pairs["label"][pairs["name"] == name].unique()
+        n_names = pairs["name"][different.index[different]].nunique()
         raise InputError(
             f"each cell must have one label; found {_quoted(found[:2])} for {_quoted([name])} in "
-            f"{source} (names with several labels: {different.sum()})."
+            f"{source} (names with several labels: {n_names})."
         )
     return pairs.duplicated("name").to_numpy()
 

@@ -28,10 +28,8 @@ class Clusters(NamedTuple):
     """Shape (n_clusters, n_dims)."""
 
 
-def kmeans(
-    z: NDArray[np.floating], n_clusters: int, *, n_init: int = 20, seed: int = 0
-) -> Clusters:
-    """Partition cells by k-means, the best of `n_init` starts.
+def kmeans(z: NDArray[np.floating], n_clusters: int, *, seed: int = 0) -> Clusters:
+    """Partition cells by k-means, the best of 20 starts by k-means++.
 
     Parameters
     ----------
@@ -39,15 +37,13 @@ def kmeans(
         Points, shape (n_cells, n_dims).
     n_clusters
         k; at most the number of distinct points.
-    n_init
-        k-means++ starts.
     seed
         Of the starts. One thread is used, so that sums have one order and results one value.
     """
     z = np.asarray(z, dtype=np.float64)
     n_clusters = min(n_clusters, len(np.unique(z, axis=0)))
     with threadpool_limits(1):
-        model = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(z)
+        model = KMeans(n_clusters, n_init=20, random_state=seed).fit(z)
     return _by_size(model.labels_, model.cluster_centers_)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scarce import check
 from scarce.errors import InputError
@@ -16,6 +16,12 @@ __all__ = ["RunConfig"]
 
 _LARGEST_SEED = 2**32
 """scikit-learn takes no larger one."""
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("models", "covariates"), (list | tuple, "a list of names")),
+    **dict.fromkeys(("scaled", "qc"), (bool, "true or false")),
+    **dict.fromkeys(("data", "layer", "labels", "batch", "gmt"), (str, "text")),
+}
+"""What a file may give for options that no range is checked of."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,12 @@ class RunConfig:
         for key in options:
             check.one_of("option", key, known)
         given = dict(options)
-        for name in {"models", "covariates"} & set(given):
-            given[name] = tuple(given[name])  # type: ignore[arg-type]
+        for name, (kind, what) in _KINDS.items():
+            value = given.get(name)
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"{name} must be {what}; found {value!r}.")
+            if isinstance(value, list):
+                given[name] = tuple(value)
         return cls(**given)  # type: ignore[arg-type]
 
     @property

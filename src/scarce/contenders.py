@@ -155,11 +155,7 @@ def _scvi(
         z = np.asarray(model.get_latent_representation(counts))
     seconds = time.perf_counter() - start
     n_parameters = sum(p.numel() for p in model.module.parameters())
-    return Contender(z, seconds, n_parameters, epochs=_epochs(model))
-
-
-def _epochs(model: Any) -> int:  # noqa: ANN401 - scvi-tools is optional
-    return int(model.trainer.current_epoch)
+    return Contender(z, seconds, n_parameters, epochs=int(model.trainer.current_epoch))
 
 
 @contextmanager

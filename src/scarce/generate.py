@@ -9,7 +9,7 @@ from scarce.models.parts import Net
 from scarce.models.posteriors import SpikeAndSlabPosterior
 from scarce.sparse.batches import Batch
 
-__all__ = ["code_with_zeros", "draw_codes", "posterior_sd"]
+__all__ = ["code_with_zeros", "draw_codes"]
 
 
 def draw_codes(
@@ -28,20 +28,6 @@ def draw_codes(
             f"in a {type(module).__name__}. Use a variational model such as BetaVAE or BetaVSC."
         )
     return module.current_prior().sample(n_cells, n_latent, torch.Generator().manual_seed(seed))
-
-
-def posterior_sd(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:
-    r"""Return the standard deviation of the code of each cell, given its expression.
-
-    That of the Gaussian, or :math:`\sqrt{\gamma(s^2 + \mu^2) - \gamma^2\mu^2}` of a spike and
-    slab: there it holds the doubt whether the unit is on as well.
-
-    Raises
-    ------
-    InputError
-        If the network has no distribution over codes.
-    """
-    return module.code(batch).sd
 
 
 def code_with_zeros(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:

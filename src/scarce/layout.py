@@ -7,6 +7,7 @@ import numpy as np
 import openTSNE
 from numpy.typing import NDArray
 from openTSNE.nearest_neighbors import Annoy, Sklearn
+from sklearn.utils.extmath import svd_flip
 
 __all__ = ["Neighbourhood", "neighbourhood", "tsne"]
 
@@ -99,15 +100,9 @@ def _start(z: NDArray[np.float64], n_components: int, seed: int) -> NDArray[np.f
     """Principal components where the latent space has them, small noise where it has not."""
     noise = np.random.default_rng(seed).normal(size=(len(z), n_components))
     centred = z - z.mean(0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    u, s, v = np.linalg.svd(centred, full_matrices=False)
+    u, _ = svd_flip(u, v)  # so that maps do not turn over
     rank = min(n_components, int((s > 1e-9 * max(s[0], 1e-300)).sum())) if s[0] > 0 else 0
     start = noise * 1e-2
-    start[:, :rank] = _fix_signs(u[:, :rank]) * s[:rank] / (s[0] / np.sqrt(len(z)))
+    start[:, :rank] = u[:, :rank] * s[:rank] / (s[0] / np.sqrt(len(z)))
     return start * 1e-4
-
-
-def _fix_signs(u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Make the largest entry of each column positive, so that maps do not flip."""
-    largest = np.abs(u).argmax(0)
-    signs: NDArray[np.float64] = np.sign(u[largest, np.arange(u.shape[1])])
-    return u * signs

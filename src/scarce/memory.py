@@ -1,5 +1,6 @@
 """Peak memory of a stretch of work, as the system counts it for the process."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -58,12 +59,13 @@ def _start_anew() -> None:
 
 
 def _peak_mb() -> float:
-    if _STATUS.is_file():
-        lines = _STATUS.read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024 / 1e6
+    lines = _STATUS.read_text().splitlines() if _STATUS.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # on Windows
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

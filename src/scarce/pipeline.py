@@ -85,8 +85,8 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     note = preprocess.variable_genes(kept, config.settings.genes, config.batch)
     if labels is None:
         labels = _made_labels(kept, config.seed)
-        note = note or labels.note
-    source["notes"] = [*source["notes"], *filter(None, [note])]
+    notes = dict.fromkeys([*source["notes"], note, labels.note])
+    source["notes"] = [text for text in notes if text]
     counts = _type_counts(labels)
     kept.obs["cell_type"] = pd.Categorical(labels.types, categories=list(counts.index))
 
@@ -402,9 +402,10 @@ def _given_labels(adata: AnnData, config: RunConfig) -> _Labels | None:
     """Labels the user gave, if any."""
     if config.labels is None:
         return None
-    if Path(config.labels).is_file():
-        types, column = read_labels(config.labels, adata.obs_names)
-        return _Labels(types, f"column {column!r} of {Path(config.labels).name}")
+    path = Path(config.labels).expanduser()
+    if path.is_file():
+        types, column = read_labels(path, adata.obs_names)
+        return _Labels(types, f"column {column!r} of {path.name}")
     if config.labels in adata.obs:
         source = f"column {config.labels!r}"
         types = check.labels(adata.obs[config.labels], adata.obs_names, source=source)

@@ -57,7 +57,7 @@ def tsne(adata: AnnData, model: str, *, color: str = "cell_type", ax: Axes | Non
     ax = _axes(ax)
     frame_map(ax, points)
     values = _values(adata, color)
-    if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object:
+    if not pd.api.types.is_numeric_dtype(values.dtype):
         names = values.astype(str)
         look = styles(names.value_counts().index)
         scatter(ax, points, names.to_numpy(dtype=str), look)

@@ -31,7 +31,7 @@ def save(summary: RunSummary, directory: Path) -> None:
     facts = asdict(replace(summary, cells=_NO_CELLS))
     del facts["cells"]
     with write.atomic_path(directory / _ARRAYS) as path:
-        np.savez_compressed(path, allow_pickle=False, **dict(_arrays(summary.cells)))
+        np.savez_compressed(path, **dict[str, Any](_arrays(summary.cells)))
     # Last, because a folder with this file counts as that of a finished run.
     write.json(directory / _FACTS, facts)
 

@@ -232,7 +232,7 @@ class GeneEffect:
 
     gene: str
     effect: float
-    """Log-normalised expression lost when the latent is switched off, times the sign."""
+    """What is lost when the latent is switched off, times the sign; units of `ablate`."""
     se: float
     """Standard error over the cells that use the latent."""
     score: float

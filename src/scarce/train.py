@@ -43,7 +43,8 @@ class TrainConfig:
         ``"constant"`` rate, or ``"cosine"``: down to a hundredth of it at the end.
     path
         ``"sparse"`` or ``"dense"`` arithmetic; ``"auto"`` takes the cheaper of the two, see
-        `scarce.sparse.batches.choose_path`. They differ in rounding only.
+        `scarce.sparse.batches.choose_path`. They differ in rounding and, where inputs are dropped,
+        in which: z-scores are dropped to the gene's mean if dense, to its absence if sparse.
     """
 
     epochs: int = 200

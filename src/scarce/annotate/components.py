@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_matrix
+from sklearn.utils.extmath import svd_flip
 from threadpoolctl import threadpool_limits
 
 from scarce.preprocess import Scaling
@@ -43,11 +44,6 @@ def components(x: csr_matrix, n_components: int = 10) -> NDArray[np.float64]:
     chosen = [max(0, n_genes - n_components), n_genes - 1]
     with threadpool_limits(1):  # one order of sums, whatever the machine
         _, vectors = eigh(gram, subset_by_index=chosen)
-        vectors = _fix_signs(vectors[:, ::-1])
-        return sparse @ vectors + offset @ vectors
-
-
-def _fix_signs(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest = np.abs(vectors).argmax(axis=0)
-    signs: NDArray[np.float64] = np.sign(vectors[largest, np.arange(vectors.shape[1])])
-    return vectors * signs
+        vectors, _ = svd_flip(vectors[:, ::-1], vectors.T)
+        scores: NDArray[np.float64] = sparse @ vectors + offset @ vectors
+    return scores

@@ -18,11 +18,10 @@ _MOST_CELLS = 1_000
 _LARGEST_P = 0.05
 _LEAST_FOUND = 0.25
 _MOST_DRAWN = 30
+_MOST_GENES = 25
 
 
-def marker_genes(
-    adata: AnnData, groups: NDArray[np.str_], *, n_genes: int = 25, seed: int = 0
-) -> tuple[Marker, ...]:
+def marker_genes(adata: AnnData, groups: NDArray[np.str_], *, seed: int = 0) -> tuple[Marker, ...]:
     """Return the genes that are highest in each group, by Wilcoxon's rank sum test.
 
     Parameters
@@ -31,18 +30,16 @@ def marker_genes(
         Log-normalised ``X``. Not modified.
     groups
         Group of each cell, shape (n_cells,). One of a single cell gets no markers.
-    n_genes
-        At most so many of each group: those with adjusted p below 0.05, higher in the group
-        than in all other cells, by falling score.
     seed
         Of the choice of at most 1,000 cells of each group that the test looks at.
 
     Returns
     -------
-    The groups in the order of `numpy.unique`. Scores, fold changes (base 2, of mean counts)
-    and p values are those of scanpy's ``rank_genes_groups`` over the genes found in a quarter
-    of some group's cells, as in Seurat's tutorial. The groups were found on the same
-    expression that is tested here, so the p values rank genes and prove nothing.
+    At most 25 of each group, those with adjusted p below 0.05, higher in the group than in all
+    other cells, by falling score; the groups in the order of `numpy.unique`. Scores, fold changes
+    (base 2, of mean counts) and p values are those of scanpy's ``rank_genes_groups`` over the
+    genes found in a quarter of some group's cells, as in Seurat's tutorial. The groups were found
+    on the same expression that is tested here, so the p values rank genes and prove nothing.
     """
     import scanpy as sc
 
@@ -65,7 +62,7 @@ def marker_genes(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fold change over zero, pandas' fragmented frames
         sc.tl.rank_genes_groups(some, "group", groups=tested, method="wilcoxon", pts=True)
-    return tuple(marker for name in tested for marker in _top(some, name, n_genes))
+    return tuple(marker for name in tested for marker in _top(some, name))
 
 
 def dots(
@@ -126,11 +123,11 @@ def _some_of_each(groups: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(kept))
 
 
-def _top(tested: AnnData, group: str, n_genes: int) -> Iterable[Marker]:
+def _top(tested: AnnData, group: str) -> Iterable[Marker]:
     import scanpy as sc
 
     table = sc.get.rank_genes_groups_df(tested, group)
-    chosen = table[(table["scores"] > 0) & (table["pvals_adj"] < _LARGEST_P)].head(n_genes)
+    chosen = table[(table["scores"] > 0) & (table["pvals_adj"] < _LARGEST_P)].head(_MOST_GENES)
     for row in chosen.itertuples(index=False):
         yield Marker(
             group=group,

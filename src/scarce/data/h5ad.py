@@ -102,6 +102,8 @@ def _place(store: stores.Node, layer: str | None) -> str:
 def _advice(store: stores.Node, layer: str | None, used: str) -> str:
     """Point to a layer that holds counts, if there is one."""
     others = {name: place for name, place in _layers(store).items() if place != used}
+    if layer is not None and "X" in store and _holds_counts(store["X"]):
+        return f"If layer {layer!r} is normalised, leave --layer out: X has counts."
     whole = [name for name, place in others.items() if _holds_counts(store[place])]
     values = "X" if layer is None else f"layer {layer!r}"
     if whole:

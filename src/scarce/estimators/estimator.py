@@ -23,7 +23,7 @@ from scarce.estimators import saved
 from scarce.estimators.cells import Cells, matrix, select_genes, table
 from scarce.estimators.options import check_options, missing
 from scarce.estimators.start import start_from_cells
-from scarce.generate import code_with_zeros, draw_codes, posterior_sd
+from scarce.generate import code_with_zeros, draw_codes
 from scarce.likelihoods import LIKELIHOODS
 from scarce.models.parts import Body, Net, Network
 from scarce.numerics import Numerics, tuned
@@ -131,7 +131,7 @@ class Estimator(ABC):
         self.module_ = self._start(x, train)
         serve = self._server(x, known)
         in_steps = partial(serve, batch_size=self.training.batch_size, path=self.path_)
-        # Dense products of the two gene-sized layers, forward and backward.
+        # Dense products of the decoder's gene-sized layer, forward and backward.
         n_cells = min(self.training.batch_size, len(train))
         with tuned(6.0 * n_cells * x.shape[1] * self.network.n_hidden[0]) as self.numerics_:
             self.history_ = fit_module(
@@ -196,7 +196,7 @@ class Estimator(ABC):
         InputError
             If the model has no distribution over codes.
         """
-        return self._encode(cells, layer, partial(posterior_sd, self.module_))
+        return self._encode(cells, layer, lambda batch: self.module_.code(batch).sd)
 
     def fit_transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
         """Fit, then transform the same cells."""
@@ -256,6 +256,8 @@ class Estimator(ABC):
         log_ratios: bool = False,
     ) -> NDArray[np.float32]:
         """Return the expected log-normalised expression of codes, shape (n_codes, n_genes).
+
+        Of `VASC`: shares of a cell's largest value, which codes alone do not tell.
 
         Parameters
         ----------

@@ -230,6 +230,6 @@ def load_model(directory: str | Path) -> Estimator:
     InputError
         If the directory holds no model, or a newer format.
     """
-    kind = saved.about_any(Path(directory))["model"]
+    kind = saved.about(Path(directory))["model"]
     leaves = {leaf.__name__: leaf for leaf in Estimator.__subclasses__()}
     return leaves[check.one_of("model", kind, leaves)].load(directory)

@@ -9,37 +9,31 @@ from typing import Any
 from scarce.errors import InputError
 from scarce.train import History
 
-__all__ = ["FORMAT", "about", "about_any", "history", "options", "tuples"]
+__all__ = ["FORMAT", "about", "history", "options", "tuples"]
 
 FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
 
 
-def about_any(directory: Path) -> dict[str, Any]:
-    """Return the content of ``model.json``, of whatever model.
+def about(directory: Path, model: str | None = None) -> dict[str, Any]:
+    """Return the content of ``model.json``.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, of a newer format, or of another model than the one that is wanted.
     """
     path = directory / "model.json"
     if not path.is_file():
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def about(directory: Path, model: str) -> dict[str, Any]:
-    """Return the content of ``model.json`` after checking that it is the right one."""
-    found = about_any(directory)
-    if found["model"] != model:
-        raise InputError(f"the model must be a {model}; {directory} holds a {found['model']}.")
     if found["format"] > FORMAT:
         raise InputError(
             f"the format must be at most {FORMAT}; {directory} has {found['format']}. "
             "Install a newer scarce."
         )
+    if model is not None and found["model"] != model:
+        raise InputError(f"the model must be a {model}; {directory} holds a {found['model']}.")
     return found
 
 

@@ -62,7 +62,7 @@ class Poisson(Likelihood):
         return _sum(x * log_mu - mu - (x + 1).lgamma())
 
 
-class PoissonLogLink(Likelihood):
+class PoissonLogLink(Poisson):
     r"""Poisson counts of which each gene has a rate of its own: :math:`\log\mu = \log n + a`.
 
     No softmax ties the genes, so that expectations over a code are known. With
@@ -70,12 +70,6 @@ class PoissonLogLink(Likelihood):
     library that it is Poisson of mean n S: never more likely than `Poisson` of the same a, and
     as likely where S is 1. The two can be compared.
     """
-
-    counts: ClassVar[bool] = True
-
-    def start_from(self, mean: Tensor, variance: Tensor) -> None:
-        """Begin at the genes' shares of all counts."""
-        _start_from_shares(self.weight, mean)
 
     def loss(self, x: Matrix, h: Tensor) -> Tensor:
         """Return -log p(x | h) per cell."""
@@ -122,27 +116,19 @@ class NegativeBinomial(Likelihood):
         return _sum(at_zero + more)
 
 
-class ZeroInflatedNegativeBinomial(Likelihood):
+class ZeroInflatedNegativeBinomial(NegativeBinomial):
     r"""Negative binomial counts, of which each is lost with a probability of its own.
 
     The log odds of that are linear in h: ``zeros``, of the shape of ``weight``. `expected` is of
     the counts before any is lost.
     """
 
-    counts: ClassVar[bool] = True
-
     def __init__(self, n_genes: int, n_hidden: int) -> None:
         super().__init__(n_genes, n_hidden)
-        self.log_theta = nn.Parameter(torch.zeros(n_genes))
         self.zeros = nn.Parameter(torch.empty_like(self.weight).uniform_(-1, 1))
         with torch.no_grad():
             self.zeros.mul_(n_hidden**-0.5)
             self.zeros[:, -1] = _FIRST_ZEROS
-
-    def start_from(self, mean: Tensor, variance: Tensor) -> None:
-        """Begin at the genes' shares of all counts, and at dispersions by moments."""
-        _start_from_shares(self.weight, mean)
-        _start_from_moments(self.log_theta, mean, variance)
 
     def loss(self, x: Matrix, h: Tensor) -> Tensor:
         """Return -log p(x | h) per cell."""

@@ -38,9 +38,9 @@ def account(
     code = CodeSummary(
         model=model,
         gated=found.gated,
-        hoyer=_mean(found.cells["hoyer"]),
+        hoyer=float(found.cells["hoyer"].mean()),
         n_active=float(found.cells["n_active"].mean()),
-        undecided=_mean(found.latents["undecided"]),
+        undecided=float(found.latents["undecided"].mean()),
         n_fits=1 if pairs is None else int(pairs["second"].max()) + 1,
         matched=np.nan if pairs is None else float(pairs["matched"].mean()),
         random=np.nan if pairs is None else float(pairs["random"].mean()),
@@ -127,8 +127,3 @@ def _repeated(again: Reproducibility | None, j: int) -> tuple[float, float]:
         return np.nan, np.nan
     mine = again.latents[(again.latents["fit"] == 0) & (again.latents["latent"] == j)]
     return float(mine["reproducibility"].iloc[0]), float(mine["cosine"].iloc[0])
-
-
-def _mean(values: "pd.Series[float]") -> float:
-    """Mean of the numbers there are; NaN without any."""
-    return float(values.mean())

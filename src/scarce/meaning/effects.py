@@ -108,8 +108,9 @@ def ablate(estimator: Estimator, used: Use) -> tuple[Numbers, Numbers]:
     Returns
     -------
     Two arrays of shape (n_genes, n_latent), in units of log-normalised expression; of a model
-    of counts, in natural logarithms of the genes' proportions, centred over the genes. A latent
-    that fewer than two cells use has effects of 0 and no standard error (NaN).
+    of counts, in natural logarithms of the genes' proportions, centred over the genes; of VASC, in
+    shares of a cell's largest value. A latent that fewer than two cells use has effects of 0 and
+    no standard error (NaN).
 
     Notes
     -----

@@ -64,7 +64,8 @@ def steps(summary: RunSummary, n_explored: int) -> Iterator[tuple[str, str]]:
         yield run.title, _fit(summary, model)
     if cells.tsne2d:
         maps = "two and three dimensions" if cells.tsne3d else "two dimensions"
-        yield "Drew maps", f"t-SNE of every latent space in {maps}, perplexity 40."
+        perplexity = min(40, (len(cells.labels) - 1) / 3)
+        yield "Drew maps", f"t-SNE of every latent space in {maps}, perplexity {perplexity:.3g}."
     if cells.kmeans:
         found = f"k-means with {len(labels.counts)} centres, the best of 20 starts"
         also = (
@@ -116,7 +117,7 @@ def _fit(summary: RunSummary, model: str) -> str:
     if not any(run.epochs for run in runs):
         return f"Computed with {many} {seeds} in {seconds:.3g} s."
     epochs = " and ".join(dict.fromkeys(f"{run.epochs}" for run in runs))
-    likelihood = summary.config.get("likelihood")
+    likelihood = None if model == "vasc" else summary.config.get("likelihood")
     return (
         f"Trained with {many} {seeds}: {epochs} epochs, {runs[0].n_parameters:,} parameters, "
         f"{seconds:.3g} s in all{f'; likelihood {likelihood}' if likelihood else ''}."

@@ -47,19 +47,21 @@ def render_comparison(comparison: Comparison, figures: dict[str, Figure] | None 
     """
     names = method_names(comparison)
     found = set(comparison.results["metric"])
-    templates = environment()
-    templates.filters["short"] = short
-    page = templates.get_template("comparison.html").render(
-        comparison=comparison,
-        names=names,
-        pictures=pictures(comparison_figures(comparison) if figures is None else figures),
-        spaces=SPACES,
-        metrics={m: TITLES[m] for m in COMPARED},
-        fit={m: title for m, title in FIT.items() if m in found},
-        cells=_cells(comparison.estimates),
-        verdicts=_verdicts(comparison),
-        config=toml(comparison.config),
-        css=Markup(read_asset("report.css")),
+    page = (
+        environment()
+        .get_template("comparison.html")
+        .render(
+            comparison=comparison,
+            names=names,
+            pictures=pictures(comparison_figures(comparison) if figures is None else figures),
+            spaces=SPACES,
+            metrics={m: TITLES[m] for m in COMPARED},
+            fit={m: title for m, title in FIT.items() if m in found},
+            cells=_cells(comparison.estimates),
+            verdicts=_verdicts(comparison),
+            config=toml(comparison.config),
+            css=Markup(read_asset("report.css")),
+        )
     )
     return page_text(page)
 

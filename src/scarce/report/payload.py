@@ -108,7 +108,6 @@ def _pack(
     rank = {label: i for i, label in enumerate(look)}
     types = np.array([rank[label] for label in cells.labels[kept].tolist()])
     header = {
-        "n_all": len(cells.labels),
         "n_cells": len(kept),
         "barcodes": cells.barcodes[kept].tolist(),
         "types": [

@@ -122,7 +122,6 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     templates.filters.update(
         duration=_duration, memory=_memory, number=number, names=_names, value=_value, words=_words
     )

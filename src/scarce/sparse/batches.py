@@ -113,9 +113,9 @@ class Batch(NamedTuple):
 
 
 def choose_path(*, n_cells: int, n_genes: int, width: int, density: float) -> Arithmetic:
-    r"""Return the path with fewer effective flops for the two gene-sized layers.
+    r"""Return the path with fewer effective flops for the decoder's gene-sized layer.
 
-    One training step costs :math:`6 B G D` dense and
+    Its part of a training step costs :math:`6 B G D` dense and
     :math:`4 (B + G) D^2 + 4 \rho B G D / e` sparse, where e = 0.1 is the measured efficiency
     of a sparse product against a dense one.
 

@@ -95,8 +95,8 @@ def squared_error(
 
     Returns
     -------
-    Tensor of shape (B,), of the dtype of `h`, accumulated in float64. Against sparse targets it
-    is a difference of larger terms: its relative rounding error grows as the share of
+    Tensor of shape (B,), of the dtype of `h`. Against sparse targets it is accumulated in
+    float64 and is a difference of larger terms: its relative rounding error grows as the share of
     :math:`\|X\|^2` it explains nears one, and a warning says so when less than a thousandth is
     left unexplained in float32.
     """

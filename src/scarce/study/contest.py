@@ -14,7 +14,8 @@ from scarce.data import write
 from scarce.errors import InputError
 from scarce.pipeline import environment
 from scarce.presets import TITLES
-from scarce.report import comparison_figures, render_comparison, to_png, to_svg
+from scarce.report import comparison_figures, render_comparison
+from scarce.revisit import write_figures
 from scarce.study.engine import run_tasks
 from scarce.study.grid import BenchmarkConfig, Task
 from scarce.trial import Progress, silent
@@ -202,8 +203,4 @@ def _export(comparison: Comparison, out: Path) -> None:
     figures = comparison_figures(comparison)
     (out / "figures").mkdir(exist_ok=True)
     write.text(out / "report.html", render_comparison(comparison, figures))
-    for name, figure in figures.items():
-        with write.atomic_path(out / "figures" / f"{name}.png") as path:
-            path.write_bytes(to_png(figure, dpi=300))
-        with write.atomic_path(out / "figures" / f"{name}.svg") as path:
-            path.write_bytes(to_svg(figure))
+    write_figures(figures, out / "figures")

@@ -70,6 +70,11 @@ class TuneConfig:
 
     def check(self) -> None:
         """Raise `InputError` for the first option that is wrong."""
+        if len(self.data) != 1 or len(self.labels) != 1:
+            raise InputError(
+                f"a search must have one data set and its --labels; found {len(self.data)} and "
+                f"{len(self.labels)}."
+            )
         check.one_of("model to tune by its ELBO", self.model, TUNABLE)
         if not self.vary:
             raise InputError("a search must vary an option; found none. Pass --vary latent=5,10.")
@@ -79,7 +84,7 @@ class TuneConfig:
             if not values:
                 raise InputError(f"an option to vary must have values; found none for {name}.")
         for candidate in self.candidates():
-            self.settings(candidate, epochs=1)
+            self.settings(candidate, self.epochs)
         check.in_range("unseen", self.unseen, above=0, below=1)
 
     def candidates(self) -> list[dict[str, float]]:
@@ -89,8 +94,8 @@ class TuneConfig:
             dict(zip(names, values, strict=True)) for values in product(*(v for _, v in self.vary))
         ]
 
-    def settings(self, candidate: dict[str, float], epochs: int) -> Settings:
-        """Return the settings of a candidate in a round of so many epochs."""
+    def settings(self, candidate: dict[str, float], epochs: int | None) -> Settings:
+        """Return the settings of a candidate in a round of so many epochs, or the preset's."""
         options: dict[str, Any] = {
             "preset": self.preset,
             "models": (self.model,),
@@ -137,7 +142,7 @@ def tune(
     out = Path(out).expanduser()
     claim_directory(out, "search", public(config), [blank])
     candidates, rounds = config.candidates(), []
-    budgets = _budgets(len(candidates), config.settings({}, _most_epochs(config)).training.epochs)
+    budgets = _budgets(len(candidates), config.settings({}, config.epochs).training.epochs)
     for i, epochs in enumerate(budgets):
         tasks = _tasks(config, blank, candidates, epochs)
         found = run_tasks(
@@ -159,11 +164,6 @@ def tune(
     write.table(out / "tune.csv", table)
     write.text(out / "best.toml", _toml(config, candidates))
     return table
-
-
-def _most_epochs(config: TuneConfig) -> int:
-    preset = RunConfig(preset=config.preset).resolve().settings
-    return config.epochs or preset.training.epochs
 
 
 def _budgets(n_candidates: int, epochs: int) -> list[int]:

@@ -88,7 +88,6 @@ const readCells = (header, array) => {
 
   return {
     n,
-    nAll: header.n_all,
     barcodes: header.barcodes,
     types: header.types.map((type) => ({ ...type, shown: isolated(type.name) })),
     typeOf: array(header.type_of),

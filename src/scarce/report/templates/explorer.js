@@ -278,7 +278,6 @@ const explore = (cells) => {
       });
       return row(button, percent(inside), percent(outside), change.toFixed(2), t.toFixed(1));
     }));
-    chosen.dataset.of = selectedAs;
   };
   const table = () => {
     const scores = paint.groups ? [] : [[paint.title, (cell) => paint.values[cell].toPrecision(6)]];

@@ -250,7 +250,6 @@ const cellMap = (holder, solid, told) => {
     canvas, holder, solid, place, paint, arrange, project, nearest, inside, shift, turn, zoomAt,
     where: (cell) => project(points[0][cell], points[1][cell], solid ? points[2][cell] : 0),
     reset: () => change(start()),
-    drawNow: draw,
   };
   handle(map, told);
   return map;
