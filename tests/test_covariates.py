@@ -62,6 +62,13 @@ BAD_COLUMNS = {
 }
 
 
+def test_a_number_that_is_the_same_everywhere_is_refused_whatever_its_rounding() -> None:
+    table = pd.DataFrame({"age": [37.2] * 100})
+    assert table["age"].std(ddof=0) > 0
+    with pytest.raises(InputError, match="must vary; column 'age' does not"):
+        Covariates.of(table, None, ("age",))
+
+
 @pytest.mark.parametrize("message", BAD_COLUMNS)
 def test_columns_that_tell_nothing_are_refused(message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -16,7 +16,7 @@ import torch
 
 from scarce import VASC, BetaVAE, BetaVSC, DeepAutoencoder, LinearVSC
 from scarce.errors import InputError
-from scarce.estimators import Estimator, Units
+from scarce.estimators import Estimator, Units, load_model
 from scarce.estimators.cells import matrix
 from scarce.models.parts import Network
 from scarce.sparse.batches import Batch
@@ -214,6 +214,8 @@ BAD_OPTIONS = {
     "beta must be at least 0; found -1": {"beta": -1.0},
     "beta must be at least 0; found inf": {"beta": np.inf},
     "seed must be at least 0": {"seed": -1},
+    "seed must be a whole number, at least 0 .*; found None": {"seed": None},
+    "mean of the slab must be at least .*; found nan": {"units": Units(slab=(np.nan, 1.0))},
     "alpha must be above 0 and below 1; found 1": {"alpha": 1.0},
     "free_bits must be at least 0; found -1": {"units": Units(free_bits=-1.0)},
     "epochs must be at least 1; found 0": {"training": TrainConfig(epochs=0)},
@@ -290,9 +292,18 @@ def broken_counts(adata: ad.AnnData) -> ad.AnnData:
     return adata
 
 
+def small_counts(adata: ad.AnnData) -> ad.AnnData:
+    adata.X = adata.X.expm1().rint()
+    return adata
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
-    [(broken_scaled, "must not be negative"), (broken_counts, "looks like raw counts")],
+    [
+        (broken_scaled, "must not be negative"),
+        (broken_counts, "looks like raw counts"),
+        (small_counts, "looks like raw counts"),
+    ],
 )
 def test_expression_that_is_not_log_normalised_is_refused(
     spoil: Callable[[ad.AnnData], ad.AnnData], message: str, adata: ad.AnnData
@@ -319,6 +330,64 @@ def test_loading_what_is_not_the_model_says_what_is_there(
     (tmp_path / "model.json").write_text(about)
     with pytest.raises(InputError, match="Install a newer scarce"):
         BetaVAE.load(tmp_path)
+    with pytest.raises(InputError, match="Install a newer scarce"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_damaged_models_are_refused(name: str, adata: ad.AnnData, tmp_path: Path) -> None:
+    make(BetaVAE).fit(adata).save(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:20])
+    with pytest.raises(InputError, match="must be as save wrote it"):
+        load_model(tmp_path)
+
+
+def test_a_fit_that_is_refused_leaves_the_last_one(adata: ad.AnnData) -> None:
+    adata.obs["donor"] = ["a", "b"] * 25
+    model = make(BetaVAE, batch="donor").fit(adata)
+    before = model.transform(adata)
+    turned = adata[:, ::-1].copy()
+    del turned.obs["donor"]
+    with pytest.raises(InputError, match="must be a column of the cell table"):
+        model.fit(turned)
+    np.testing.assert_array_equal(model.transform(adata), before)
+
+
+def test_a_fit_that_is_interrupted_leaves_the_last_one(adata: ad.AnnData) -> None:
+    def interrupt(epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    model = make(BetaVAE).fit(adata)
+    before = model.transform(adata)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(adata[:25], on_epoch=interrupt)
+    np.testing.assert_array_equal(model.transform(adata), before)
+
+
+def test_numpy_seeds_are_seeds(adata: ad.AnnData) -> None:
+    first, second = (make(BetaVAE, seed=seed).fit(adata) for seed in (1, np.int64(1)))
+    np.testing.assert_array_equal(first.transform(adata), second.transform(adata))
+    np.testing.assert_array_equal(first.sample(3, seed=4), second.sample(3, seed=np.int64(4)))
+
+
+def test_slabs_may_open_at_once(adata: ad.AnnData) -> None:
+    model = make(BetaVSC, units=Units(opening=(0.5, 0.5))).fit(adata)
+    assert np.isfinite(model.transform(adata)).all()
+
+
+def test_codes_and_their_table_must_have_the_same_rows(adata: ad.AnnData) -> None:
+    model = make(BetaVAE).fit(adata)
+    with pytest.raises(InputError, match="a row for each code; found 1 rows, 50 codes"):
+        model.decode(model.transform(adata), table=adata.obs[:1])
+
+
+def test_an_empty_cell_has_the_code_it_has_among_others(adata: ad.AnnData) -> None:
+    counts = adata.X.expm1().rint().tolil()
+    counts[3] = 0
+    adata.layers["counts"] = sp.csr_matrix(counts)
+    model = make(BetaVAE, network=replace(SMALL, likelihood="nb")).fit(adata)
+    alone, among = model.transform(adata[3:4]), model.transform(adata)[3:4]
+    np.testing.assert_allclose(alone, among, atol=1e-5)
 
 
 def test_awkward_cells_and_genes_train(adata: ad.AnnData) -> None:

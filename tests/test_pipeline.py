@@ -38,6 +38,17 @@ def test_every_model_is_scored_in_both_spaces_with_every_seed(result: Result) ->
     assert {s.n_clusters for s in result.summary.scores} == {3}
 
 
+def test_cells_from_elsewhere_are_checked_and_run(adata: ad.AnnData, result: Result) -> None:
+    own = ad.AnnData(adata.X.toarray().astype(np.int64), obs=adata.obs, var=adata.var)
+    done = run(own, replace(QUICK, models=("dae",)))
+    assert done.summary.data.name == "AnnData"
+    np.testing.assert_array_equal(done.adata.obsm["X_dae"], result.adata.obsm["X_dae"])
+    for spoilt in (0.5 * adata.X, -adata.X):
+        own.X = spoilt
+        with pytest.raises(InputError, match="counts must"):
+            run(own, QUICK)
+
+
 def test_the_machine_is_described(result: Result) -> None:
     machine = result.summary.environment
     assert machine["processor"].endswith(f", {os.cpu_count()} cores")

@@ -52,6 +52,11 @@ def test_types_are_drawn_on_the_given_axes_in_the_colours_of_the_report(
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["big", "small"]
 
 
+def test_maps_can_be_drawn_on_each_other(adata: ad.AnnData) -> None:
+    axes = pl.tsne(adata, "bvae", ax=Figure().add_subplot())
+    assert len(pl.tsne(adata, "bvae", ax=axes).collections) == 4
+
+
 @pytest.mark.parametrize("dtype", [object, "string", "category"])
 def test_text_is_drawn_in_groups_however_it_is_held(adata: ad.AnnData, dtype: object) -> None:
     adata.obs["donor"] = pd.Series(["x", "y"] * 30, index=adata.obs_names).astype(dtype)

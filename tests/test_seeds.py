@@ -121,6 +121,21 @@ def test_models_are_compared_on_the_cells_given(cells: ad.AnnData) -> None:
         stability(models)
 
 
+def test_effects_are_compared_gene_by_gene(cells: ad.AnnData) -> None:
+    network, training = Network(n_hidden=(8,)), TrainConfig(epochs=2, batch_size=16)
+    model, less = (
+        BetaVAE(n_latent=2, network=network, training=training).fit(cells[:, genes])
+        for genes in (slice(None), slice(None, 4, -1))
+    )
+    found = stability([model, less], cells)
+    whole, part = (scarce.programmes(fit, cells).effect for fit in (model, less))
+    codes = [fit.transform(cells) for fit in (model, less)]
+    again = stability(codes, effects=[whole[:4:-1], part])
+    np.testing.assert_allclose(found.latents["cosine"], again.latents["cosine"], atol=1e-10)
+    with pytest.raises(InputError, match="genes in common"):
+        stability([less, BetaVAE(n_latent=2, training=training).fit(cells[:, :5])], cells)
+
+
 def test_fits_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(InputError, match="at least 2 fits; found 1"):
         stability([code(0)])

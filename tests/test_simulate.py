@@ -115,6 +115,7 @@ def test_memory_is_that_of_the_result_and_one_block() -> None:
         ({"n_genes": 3}, "n_genes must be at least 8; found 3."),
         ({"n_programmes": 1}, "n_programmes must be at least 2; found 1."),
         ({"n_types": 29}, "n_types must be at least 1 and at most 28; found 29."),
+        ({"n_cells": 10.5}, "n_cells must be a whole number, at least 5; found 10.5."),
         ({"seed": -1}, "seed must be at least 0; found -1."),
         ({"density": 0}, "density must be above 0 and at most 0.9; found 0."),
         ({"density": 1.0}, "density must be above 0 and at most 0.9; found 1.0."),

@@ -328,6 +328,9 @@ def test_two_data_sets_of_one_name_are_refused(
 ) -> None:
     shutil.copy(cells, tmp_path / "cells.h5ad")
     twice = replace(config, data=(str(cells), str(tmp_path / "cells.h5ad")))
+    shutil.copy(cells, tmp_path / "all.h5ad")
+    with pytest.raises(InputError, match="must not be named 'all'"):
+        benchmark(replace(config, data=(str(tmp_path / "all.h5ad"),)), tmp_path / "out")
     with pytest.raises(InputError, match="must have different names; found 'cells'"):
         twice.tasks()
 

@@ -59,7 +59,7 @@ def counts(
         Names for the message, one per row and one per column; without them it gives row and
         column, counted from 0.
     n_cells
-        The least number of cells.
+        The least number of cells; a single one may have no count, as one among others may.
     advice
         What to do about values that are no counts; the last sentence of the message.
 
@@ -82,7 +82,7 @@ def counts(
     x = _canonical(x)
     rule = f"counts must be at most {_LARGEST_COUNT}"
     _require(x.data <= _LARGEST_COUNT, rule, x, cells, genes, "Larger ones lose digits in float32.")
-    if x.nnz == 0:
+    if x.nnz == 0 and n_cells > 1:
         raise InputError(
             f"counts must hold a value that is not zero; found {x.shape[0]} cells and "
             f"{x.shape[1]} genes without any. {advice}"
@@ -105,7 +105,8 @@ def log_normalised(x: Table, cells: Names | None = None, genes: Names | None = N
     ------
     InputError
         Unless there is a cell and a gene, and every value is finite, non-negative and at most
-        20, which no logarithm of a count exceeds. The first offender is named.
+        20, which no logarithm of a count exceeds (the first offender is named); or if all values
+        are whole and one is above 1, as counts are.
     """
     x = _csr(x, "expression")
     _large_enough(x.shape, "expression", n_cells=1)
@@ -115,6 +116,11 @@ def log_normalised(x: Table, cells: Names | None = None, genes: Names | None = N
     rule = f"log-normalised expression must be at most {_LARGEST_LOG:g}"
     advice = "This looks like raw counts: normalise each cell and take log1p first."
     _require(x.data <= _LARGEST_LOG, rule, x, cells, genes, advice)
+    if x.data.max(initial=0) > 1 and (x.data == np.rint(x.data)).all():
+        raise InputError(
+            f"log-normalised expression must not be whole numbers alone; found {x.nnz} of them, "
+            f"at most {x.data.max():g}. {advice}"
+        )
     return _canonical(x).astype(np.float32, copy=False)
 
 

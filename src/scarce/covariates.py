@@ -49,8 +49,8 @@ class Covariates:
         numbers = [_numbers(obs, name) for name in continuous]
         means = tuple(float(values.mean()) for values in numbers)
         sds = tuple(float(values.std()) for values in numbers)
-        for name, sd in zip(continuous, sds, strict=True):
-            if sd == 0:
+        for name, values in zip(continuous, numbers, strict=True):
+            if values.min() == values.max():
                 raise InputError(f"a covariate must vary; column {name!r} does not. Leave it out.")
         return cls(batch, levels, continuous, means, sds)
 

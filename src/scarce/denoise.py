@@ -45,6 +45,7 @@ def denoise(
     Memory is that of the cells and of one block of expected expression, see
     `Estimator.reconstruct_blocks`; disk space is 4 bytes times cells times genes.
     """
+    path = Path(path)
     if path.suffix != ".h5ad":
         raise InputError(f"the output must be named .h5ad; found {path.name!r}.")
     x = estimator.expression(adata, layer=layer)
@@ -61,7 +62,7 @@ def denoise(
                 start += len(block)
 
 
-def read_model(path: Path) -> Estimator | Ensemble:
+def read_model(path: str | Path) -> Estimator | Ensemble:
     """Read a model from its folder, or from the folder of a run that has only one.
 
     Raises
@@ -69,6 +70,7 @@ def read_model(path: Path) -> Estimator | Ensemble:
     InputError
         If there is no model, or more than one.
     """
+    path = Path(path)
     if (path / "ensemble.safetensors").is_file():
         return Ensemble.load(path)
     if (path / "model.json").is_file() or not (path / "models").is_dir():

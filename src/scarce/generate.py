@@ -27,7 +27,8 @@ def draw_codes(
             "new cells must be drawn from a prior, standard normal or spike-and-slab; found none "
             f"in a {type(module).__name__}. Use a variational model such as BetaVAE or BetaVSC."
         )
-    return module.current_prior().sample(n_cells, n_latent, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(int(seed))
+    return module.current_prior().sample(n_cells, n_latent, generator)
 
 
 def code_with_zeros(module: Net, batch: Batch) -> Float[Tensor, "cells latent"]:

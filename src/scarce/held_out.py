@@ -70,7 +70,7 @@ def bounds(
     if not module.bounded:
         return {}
     known = np.empty((x.shape[0], 0), np.float32) if covariates is None else covariates
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     elbo, iwae = 0.0, 0.0
     module.eval()
     with torch.no_grad():

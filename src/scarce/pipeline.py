@@ -20,6 +20,7 @@ from scarce.config import RunConfig
 from scarce.covariates import check_covariates
 from scarce.data import read_labels
 from scarce.data.gene_sets import GeneSets, read_gmt
+from scarce.data.source import describe, sha256_of_counts
 from scarce.errors import InputError
 from scarce.estimators import Ensemble, Estimator
 from scarce.meaning import account, programmes, stability, store
@@ -68,7 +69,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     Parameters
     ----------
     adata
-        Counts in ``X``, as `scarce.data.load` returns them. Not modified.
+        Counts in ``X``, as `scarce.data.load` returns them, or of your own. Not modified.
     config
         The options.
     progress
@@ -138,7 +139,8 @@ def reference(
     -------
     The cells that were kept, log-normalised, and their clusters and names.
     """
-    kept, _ = _filter(adata, config.resolve(), dict(adata.uns["scarce"]["source"]))
+    adata, source = _taken_in(adata)
+    kept, _ = _filter(adata, config.resolve(), source)
     preprocess.normalise(kept)
     return kept, annotate(kept, markers=markers, resolution=resolution, seed=config.seed)
 
@@ -171,7 +173,7 @@ class _Prepared(NamedTuple):
 
 def _prepare(adata: AnnData, config: RunConfig) -> _Prepared:
     """Check all that can be wrong with the data, as early as it shows, and normalise."""
-    source = dict(adata.uns["scarce"]["source"])
+    adata, source = _taken_in(adata)
     kept, removed = _filter(adata, config, source)
     if kept.n_vars < 2:
         raise InputError("cells must have at least two genes to model; found one.")
@@ -181,6 +183,16 @@ def _prepare(adata: AnnData, config: RunConfig) -> _Prepared:
     taken = (config.labels, "cell_type", "reference_cluster")
     check_covariates(kept.obs, config.batch, config.covariates, not_among=taken)
     return _Prepared(kept, removed, source, labels)
+
+
+def _taken_in(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:
+    """Return the cells with checked counts in ``X``, and where they come from."""
+    x = check.counts(adata.X, adata.obs_names, adata.var_names)
+    known = adata.uns.get("scarce", {})
+    if "source" in known:
+        return adata, dict(known["source"])
+    given = describe("AnnData", "in memory", sha256_of_counts(x), [])
+    return AnnData(x, obs=adata.obs, var=adata.var), dict(given["source"])
 
 
 def _made_labels(adata: AnnData, seed: int) -> _Labels:

@@ -61,7 +61,7 @@ def tsne(adata: AnnData, model: str, *, color: str = "cell_type", ax: Axes | Non
         names = values.astype(str)
         look = styles(names.value_counts().index)
         scatter(ax, points, names.to_numpy(dtype=str), look)
-        for points_of_type, name in zip(ax.collections, look, strict=True):
+        for points_of_type, name in zip(ax.collections[-len(look) :], look, strict=True):
             points_of_type.set_label(name)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     else:

@@ -229,6 +229,8 @@ def _explained_by(model: Estimator | Ensemble, task: _Task) -> dict[str, float]:
 
 
 def _bounds(estimator: Estimator, task: _Task) -> dict[str, float]:
+    if estimator.scaled:  # a density of z-scores is none of expression
+        return {}
     unseen = task.unseen
     read = csr_matrix(unseen.layers["counts"] if _of_counts(estimator) else unseen.X)
     known = estimator.covariates_.columns(unseen.obs)

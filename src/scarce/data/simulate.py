@@ -102,7 +102,7 @@ def simulate(
     ((300, 200), 0.1)
     """
     _check(n_cells, n_genes, n_types, n_programmes, density)
-    check.in_range("seed", seed, least=0)
+    check.in_range("seed", seed, least=0, whole=True)
     generator = np.random.default_rng(seed)
     truth = _plant(generator, n_cells, n_genes, n_types, n_programmes)
     scale = 1.0 if density is None else _scale_for(density, truth)
@@ -126,10 +126,11 @@ def simulate(
 def _check(
     n_cells: int, n_genes: int, n_types: int, n_programmes: int, density: float | None
 ) -> None:
-    check.in_range("n_programmes", n_programmes, least=2)
-    check.in_range("n_types", n_types, least=1, most=n_programmes * (n_programmes - 1) / 2)
-    check.in_range("n_cells", n_cells, least=max(2, n_types))
-    check.in_range("n_genes", n_genes, least=n_programmes)
+    check.in_range("n_programmes", n_programmes, least=2, whole=True)
+    most = n_programmes * (n_programmes - 1) // 2
+    check.in_range("n_types", n_types, least=1, most=most, whole=True)
+    check.in_range("n_cells", n_cells, least=max(2, n_types), whole=True)
+    check.in_range("n_genes", n_genes, least=n_programmes, whole=True)
     if density is not None:
         check.in_range("density", density, above=0, most=0.9)
 

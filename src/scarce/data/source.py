@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from scipy.sparse import csr_matrix
@@ -31,7 +32,7 @@ class Found:
 
 def describe(
     name: str, form: str, sha256: str, notes: list[str], *, filtered: bool = False
-) -> dict[str, object]:
+) -> dict[str, dict[str, Any]]:
     """Return the value of ``uns["scarce"]``: the source of an AnnData.
 
     Parameters

@@ -19,7 +19,9 @@ Cells: TypeAlias = AnnData | csr_matrix
 """Log-normalised expression or, for a likelihood of counts, raw counts; cells x genes."""
 
 
-def matrix(cells: Cells, layer: str | None, likelihood: str) -> tuple[csr_matrix, list[str] | None]:
+def matrix(
+    cells: Cells, layer: str | None, likelihood: str, *, least_cells: int = 1
+) -> tuple[csr_matrix, list[str] | None]:
     """Return what a likelihood models, checked, as CSR, and the gene names where known."""
     read, of_counts = check.log_normalised, LIKELIHOODS[likelihood].counts
     if of_counts:
@@ -27,7 +29,7 @@ def matrix(cells: Cells, layer: str | None, likelihood: str) -> tuple[csr_matrix
             f"Likelihood {likelihood!r} is one of raw counts: keep them in layers['counts'], or "
             "pass the layer that has them."
         )
-        read = partial(check.counts, n_cells=1, advice=advice)
+        read = partial(check.counts, n_cells=least_cells, advice=advice)
     if not isinstance(cells, AnnData):
         if isinstance(cells, pd.DataFrame) or not hasattr(cells, "shape"):
             raise InputError(

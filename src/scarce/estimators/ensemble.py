@@ -83,13 +83,13 @@ class Ensemble:
         InputError
             As `Estimator.fit`, or if there are fewer than two members.
         """
-        check.in_range("n_members", self.n_members, least=2)
-        first = self.estimator.seed * self.n_members
-        self.members_ = []
+        check.in_range("n_members", self.n_members, least=2, whole=True)
+        first, members = self.estimator.seed * self.n_members, []
         for seed in range(first, first + self.n_members):
-            self.members_.append(replace(self.estimator, seed=seed).fit(cells, layer=layer))
+            members.append(replace(self.estimator, seed=seed).fit(cells, layer=layer))
             if on_fit:
-                on_fit(len(self.members_))
+                on_fit(len(members))
+        self.members_ = members
         codes = self._codes(cells, layer).astype(np.float64)
         self.mean_ = codes.mean(0).astype(np.float32)
         shared = _in_common(np.split(codes, self.n_members, axis=1))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -119,10 +119,17 @@ class Estimator(ABC):
         ------
         InputError
             If the values are not finite and non-negative, look like raw counts (or are none,
-            where the likelihood is one of counts), or an option is out of range.
+            where the likelihood is one of counts), or an option is out of range. Whatever ends
+            a fit early, what an earlier one learned stays.
         """
         check_options(self)
-        x, self.var_names_ = matrix(cells, layer, self.network.likelihood)
+        fitted = replace(self, seed=int(self.seed))  # torch takes no NumPy integers
+        fitted._fit(cells, layer, on_epoch)  # noqa: SLF001 - a copy of itself
+        vars(self).update(vars(fitted))
+        return self
+
+    def _fit(self, cells: Cells, layer: str | None, on_epoch: Callable[[int], None]) -> None:
+        x, self.var_names_ = matrix(cells, layer, self.network.likelihood, least_cells=2)
         self.covariates_ = Covariates.of(table(cells), self.batch, self.covariates)
         known = self.covariates_.columns(table(cells))
         train, held_out = self._split(x.shape[0])
@@ -143,7 +150,6 @@ class Estimator(ABC):
                 on_epoch=on_epoch,
             )
         self._take_stock(serve(rows=train, batch_size=1024))
-        return self
 
     def transform(
         self, cells: Cells, *, layer: str | None = None, exact_zeros: bool = False
@@ -243,6 +249,7 @@ class Estimator(ABC):
     def expression(self, cells: Cells, *, layer: str | None = None) -> csr_matrix:
         """Return the log-normalised expression of the genes of the fit, in their order.
 
+        It may share the memory of the cells.
         Genes the cells lack are zero. Counts are scaled to 10,000 over these genes.
         """
         x = self._aligned(cells, layer)
@@ -281,6 +288,10 @@ class Estimator(ABC):
                 f"codes must be finite, of shape (n_codes, {self.n_latent}); found shape {z.shape} "
                 f"with {np.count_nonzero(~np.isfinite(z))} values that are not."
             )
+        if table is not None and len(table) != len(z):
+            raise InputError(
+                f"table must have a row for each code; found {len(table)} rows, {len(z)} codes."
+            )
         if table is None:
             known = np.tile(self.covariates_.average, (len(z), 1))
         else:
@@ -312,7 +323,7 @@ class Estimator(ABC):
         InputError
             If the model has no prior.
         """
-        check.in_range("n_cells", n_cells, least=1)
+        check.in_range("n_cells", n_cells, least=1, whole=True)
         with torch.no_grad():
             z = draw_codes(self.module_, n_cells, self.n_latent, seed)
         return self.decode(z.numpy())
@@ -353,13 +364,17 @@ class Estimator(ABC):
         Raises
         ------
         InputError
-            If the directory holds no model, another model, or a newer format.
+            If the directory holds no model, another model, a newer format, or damaged files.
         """
         about = saved.about(Path(directory), cls.__name__)
+        with saved.intact(Path(directory)):
+            return cls._restored(about, load_file(Path(directory) / "weights.safetensors"))
+
+    @classmethod
+    def _restored(cls, about: dict[str, Any], state: dict[str, Tensor]) -> Self:
         model = cls(**saved.options(about, cls))
         model.covariates_ = Covariates(**saved.tuples(about["covariates"]))
         model.module_ = model._net(about["n_genes"])
-        state = load_file(Path(directory) / "weights.safetensors")
         model.scaling_ = None
         if model.scaled:
             mean, sd = (state.pop(name).numpy() for name in _SCALING)
@@ -395,7 +410,7 @@ class Estimator(ABC):
 
     def _split(self, n_cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of training and of held-out cells, drawn by the seed: the same for every model."""
-        n_held_out = round(self.training.held_out * n_cells)
+        n_held_out = min(round(self.training.held_out * n_cells), n_cells - 1)
         order = np.random.default_rng(self.seed).permutation(n_cells)
         return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 

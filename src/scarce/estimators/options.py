@@ -1,5 +1,6 @@
 """What the options of an estimator may be."""
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sklearn.exceptions import NotFittedError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_options", "missing"]
 
+_FAR = 1e6
+"""More deviations from zero than any code is."""
 _LIMITS: dict[str, dict[str, Any]] = {
     # of the model
     "n_latent": {"least": 1, "whole": True},
@@ -68,15 +71,17 @@ def missing(owner: object, name: str) -> AttributeError:
     return AttributeError(f"{kind!r} object has no attribute {name!r}")
 
 
-def _check_numbers(owner: object) -> None:
-    for name, limits in _LIMITS.items():
-        value = getattr(owner, name, None)
-        if value is not None:
-            check.in_range(name, value, **limits)
+def _check_numbers(owner: Any) -> None:  # noqa: ANN401 - any dataclass
+    for option in fields(owner):
+        value = getattr(owner, option.name)
+        learned = value is None and option.type == float | None
+        if option.name in _LIMITS and not learned:
+            check.in_range(option.name, value, **_LIMITS[option.name])
 
 
 def _check_pairs(owner: object) -> None:
     if hasattr(owner, "slab"):
+        check.in_range("mean of the slab", owner.slab[0], least=-_FAR, most=_FAR)
         check.in_range("standard deviation of the slab", owner.slab[1], above=0)
     if hasattr(owner, "opening"):
         first, last = owner.opening

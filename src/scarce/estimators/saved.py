@@ -2,14 +2,18 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from scarce.errors import InputError
 from scarce.train import History
 
-__all__ = ["FORMAT", "about", "history", "options", "tuples"]
+__all__ = ["FORMAT", "about", "history", "intact", "options", "tuples"]
 
 FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
@@ -26,15 +30,29 @@ def about(directory: Path, model: str | None = None) -> dict[str, Any]:
     path = directory / "model.json"
     if not path.is_file():
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if found["format"] > FORMAT:
+    with intact(directory):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version, kind = found["format"], found["model"]
+    if version > FORMAT:
         raise InputError(
-            f"the format must be at most {FORMAT}; {directory} has {found['format']}. "
+            f"the format must be at most {FORMAT}; {directory} has {version}. "
             "Install a newer scarce."
         )
-    if model is not None and found["model"] != model:
-        raise InputError(f"the model must be a {model}; {directory} holds a {found['model']}.")
+    if model is not None and kind != model:
+        raise InputError(f"the model must be a {model}; {directory} holds a {kind}.")
     return found
+
+
+@contextmanager
+def intact(directory: Path) -> Iterator[None]:
+    """Turn what goes wrong when damaged files are read into an `InputError`."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"a saved model must be as save wrote it; {directory}: {type(error).__name__} {error}. "
+            "Fit and save it again."
+        ) from error
 
 
 def options(found: dict[str, Any], model: type) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def store(adata: AnnData, model: str, found: Programmes, again: Reproducibility 
     rows = adata.var_names.get_indexer(pd.Index(found.genes))
     for key, values in (("programmes", found.effect), ("programmes_se", found.se)):
         whole = np.full((adata.n_vars, values.shape[1]), np.nan, np.float32)
-        whole[rows] = values
+        whole[rows[rows >= 0]] = values[rows >= 0]
         adata.varm[f"{model}_{key}"] = whole
     latents = found.latents.copy()
     if again is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import permutations
 
 import numpy as np
@@ -122,7 +123,18 @@ def _codes(
         used = use(model, cells, layer=layer)
         codes.append(used.z.astype(np.float64))
         moved.append(ablate(model, used)[0])
-    return codes, moved
+    return codes, _of_shared_genes(models, moved)
+
+
+def _of_shared_genes(models: list[Estimator], moved: list[Numbers]) -> list[Numbers]:
+    """Return the effects on the genes that every fit has, in one order."""
+    names = [pd.Index(model.var_names_) for model in models if model.var_names_ is not None]
+    if len(names) < len(models):  # of bare matrices, whose columns are the same or do not fit
+        return moved
+    shared = reduce(pd.Index.intersection, names)
+    if shared.empty:
+        raise InputError("fits must have genes in common; found none that all of them have.")
+    return [of[index.get_indexer(shared)] for index, of in zip(names, moved, strict=True)]
 
 
 def _check(codes: list[Numbers]) -> None:

@@ -326,4 +326,6 @@ def _activation(width: int, network: Network) -> list[nn.Module]:
 
 def ramp(progress: float, first: float, last: float) -> float:
     """Rise linearly from 0 to 1 between two shares of training; all are in [0, 1]."""
-    return 1.0 if progress >= last else max(0.0, progress - first) / (last - first)
+    if not first < progress < last:
+        return float(progress >= last)
+    return (progress - first) / (last - first)

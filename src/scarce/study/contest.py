@@ -82,7 +82,7 @@ def claim_directory(out: Path, kind: str, config: dict[str, object], tasks: Sequ
     """
     facts = {task.config.data.name: asdict(task.config.data) for task in tasks}
     plan = {"kind": kind, "config": config, "data": facts}
-    plan = json.loads(json.dumps(plan))
+    plan = json.loads(json.dumps(plan, default=int))  # of NumPy's integers
     path = out / _PLAN
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))

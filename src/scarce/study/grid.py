@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scarce import __version__, check
+from scarce.compare import ALL
 from scarce.config import RunConfig
 from scarce.contenders import BASELINES, PEERS, require_installed
 from scarce.covariates import check_covariates
@@ -182,6 +183,11 @@ class BenchmarkConfig:
                 labelled.cells.obs, self.batch, self.covariates, not_among=[source.labels]
             )
             known = next((t.source for t in tasks if t.config.data.name == facts.name), None)
+            if facts.name == ALL:
+                raise InputError(
+                    f"a data set must not be named {ALL!r}, as all of them together are; found "
+                    f"{source.data}. Rename it."
+                )
             if known is not None:
                 raise InputError(
                     f"data sets must have different names; found {facts.name!r} for {known.data} "

@@ -86,6 +86,8 @@ class TuneConfig:
         for candidate in self.candidates():
             self.settings(candidate, self.epochs)
         check.in_range("unseen", self.unseen, above=0, below=1)
+        check.in_range("seeds", self.seeds, least=1, whole=True)
+        check.in_range("seed", self.seed, least=0, most=2**32 - self.seeds, whole=True)
 
     def candidates(self) -> list[dict[str, float]]:
         """Return every combination of the varied options."""
@@ -188,7 +190,6 @@ def _blank(config: TuneConfig) -> Task:
         unseen=config.unseen,
         threads=config.threads,
     )
-    check.in_range("seeds", config.seeds, least=1)
     return grid.tasks()[-1]
 
 

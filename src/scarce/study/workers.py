@@ -49,7 +49,7 @@ def open_workers(n_workers: int, scheduler: str | None = None) -> Iterator[Execu
     InputError
         If there are no workers, Dask is not installed or the scheduler does not answer.
     """
-    check.in_range("workers", n_workers, least=1)
+    check.in_range("workers", n_workers, least=1, whole=True)
     if scheduler is not None:
         with _dask(scheduler) as executor:
             yield executor
