@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ import scipy.sparse as sp
 
 from scarce.cli import main
 from scarce.estimators import Ensemble
+from scarce.export import WRITTEN
 from scarce.preprocess import normalise
 
 pytestmark = pytest.mark.usefixtures("few_steps")
@@ -85,18 +88,7 @@ def run(*arguments: object) -> int:
 @pytest.mark.usefixtures("undrawn")
 def test_run_writes_everything_and_its_config_reproduces_it(finished: Path, tmp_path: Path) -> None:
     first, second = finished, tmp_path / "second"
-    assert {p.name for p in first.iterdir()} == {
-        "cells.npz",
-        "config.toml",
-        "embeddings.h5ad",
-        "figures",
-        "markers.csv",
-        "metrics.csv",
-        "models",
-        "programmes.csv",
-        "report.html",
-        "summary.json",
-    }
+    assert {p.name for p in first.iterdir()} == {*WRITTEN} - {"programmes_enrichment.csv"}
     assert run("--config", first / "config.toml", "--out", second, "--quiet") == 0
     before, after = (ad.read_h5ad(d / "embeddings.h5ad") for d in (first, second))
     for key, space in before.obsm.items():
@@ -310,10 +302,46 @@ def test_existing_output_needs_force_and_is_replaced_whole(
     (out / "mine.txt").write_text("old")
     assert run(*arguments) == 2
     assert "--force" in capsys.readouterr().err
-    assert (out / "mine.txt").exists()
+    assert run(*arguments, "--force") == 2
+    assert "found mine.txt in" in capsys.readouterr().err
+    (out / "mine.txt").rename(out / "programmes_enrichment.csv")
     assert run(*arguments, "--force") == 0
-    assert not (out / "mine.txt").exists()
+    assert not (out / "programmes_enrichment.csv").exists()
     assert (out / "summary.json").is_file()
+
+
+def test_output_in_another_encoding_is_no_error(finished: Path) -> None:
+    command = [sys.executable, "-m", "scarce", "run", "--help"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
+    )
+    assert b"?-VAE" in done.stdout or b"beta" in done.stdout
+
+
+def test_training_that_diverges_gives_one_line(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(cells, "--labels", "kind", "--out", out, *QUICK, "--beta", 1e300, "--epochs", 8) == 2
+    assert re.fullmatch("scarce: the loss must stay finite; .*\n", capsys.readouterr().err)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_files_own_types_are_kept_beside_the_labels(cells: Path, tmp_path: Path) -> None:
+    adata = ad.read_h5ad(cells)
+    adata.obs["cell_type"] = "theirs"
+    adata.write_h5ad(cells)
+    with h5py.File(cells, "r+") as file:  # as other programs write tables, and AnnData refuses to
+        file["var"].attrs["column-order"] = ["_index"]
+    assert run(cells, "--labels", "kind", "--out", tmp_path / "out", *QUICK) == 0
+    written = ad.read_h5ad(tmp_path / "out" / "embeddings.h5ad")
+    assert set(written.obs["cell_type_input"]) == {"theirs"}
+    assert set(written.obs["cell_type"]) == {"even", "odd"}
+    assert list(written.var["index_"]) == list(written.var_names)
+    notes = json.loads((tmp_path / "out" / "summary.json").read_text())["data"]["notes"]
+    assert any("'cell_type_input'" in note for note in notes)
+    assert any("'index_'" in note for note in notes)
 
 
 def test_info_says_what_a_run_would_do_and_writes_nothing(
@@ -367,6 +395,13 @@ def test_annotate_recommends_a_resolution_where_none_is_given(
 
 
 REFUSED = {
+    "markers.csv, a folder or a file that is written beside it": [
+        "-o",
+        "{tmp}/markers.csv",
+        "--force",
+    ],
+    "-o must name a file of its own; found": ["-o", "{tmp}", "--force"],
+    "-o must name a file; found the folder": ["-o", "."],
     "-o must be in an existing directory": ["-o", "{tmp}/none/labels.csv"],
     "labels.csv must not exist yet": ["-o", "{tmp}/labels.csv"],
     "markers.csv must not be replaced": ["-o", "{tmp}/new.csv", "--markers", "{tmp}/markers.csv"],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scarce import check
 from scarce.data import read_labels
 from scarce.errors import InputError
 
@@ -170,6 +171,21 @@ def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
         read_labels(
             put(tmp_path / "labels.csv", "barcode,label\nAAAC-1,B\nAAAG-1,T,extra\n"), CELLS
         )
+
+
+def test_commas_in_labels_do_not_part_tabs(tmp_path: Path) -> None:
+    lines = ["barcode\tcell_type", *(f"{cell}\tCD4-positive, alpha-beta" for cell in CELLS)]
+    found, _ = read_labels(put(tmp_path / "labels.tsv", "\n".join(lines)), CELLS)
+    assert set(found) == {"CD4-positive, alpha-beta"}
+
+
+@pytest.mark.parametrize("none", ["NA", "nan", "None", "#N/A"])
+def test_words_for_no_label_are_none(none: str, tmp_path: Path) -> None:
+    lines = ["barcode,cell_type", f"{CELLS[0]},{none}", *(f"{cell},T" for cell in CELLS[1:])]
+    with pytest.raises(InputError, match="every cell must have a label"):
+        read_labels(put(tmp_path / "labels.csv", "\n".join(lines)), CELLS)
+    with pytest.raises(InputError, match="every cell must have a label"):
+        check.labels(pd.Series([none, *"TT"], index=list("abc")), list("abc"))
 
 
 def test_cells_without_a_label_may_be_left_out(tmp_path: Path) -> None:

@@ -309,6 +309,10 @@ WRONG: dict[str, dict[str, object]] = {
         "labels": ("a", "b")
     },
     "circular data set must be one of": {"circular": ("other",)},
+    "likelihood of a LinearVSC must be one of .*; found 'nb'": {
+        "models": ("dae", "lvsc"),
+        "likelihood": "nb",
+    },
     "models must differ; found 'dae' again": {"models": ("dae", "dae")},
     "presets must differ; found 'default' again": {"presets": ("default", "default")},
 }

@@ -109,6 +109,13 @@ def test_totals_decide_where_names_say_nothing(transpose: bool, tmp_path: Path) 
                 "If the values are normalised, give the raw counts they were made from."
             ),
         ),
+        (
+            "c1,0,0,3\nc2,1,0,2\nc3,0,4,1\n",
+            (
+                "the first line of a.csv must hold names; found only numbers. Write the table with "
+                "a first line and a first column of names."
+            ),
+        ),
         (",CD3E,LYZ\na,1,2\n", "counts must have at least 2 cells; found 1."),
         (
             ",CD3E,LYZ\n",

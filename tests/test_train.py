@@ -130,7 +130,7 @@ def test_divergence_rolls_back_halves_the_rate_and_says_so() -> None:
 
 
 def test_endless_divergence_is_an_error() -> None:
-    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 6"):
+    with pytest.raises(FloatingPointError, match="found nan in epoch 6"):
         fit_module(Explodes(at=set(range(99))), batches(), None, CONFIG, seed=0)
 
 

@@ -173,13 +173,39 @@ def test_existing_folder_is_not_touched_without_force(tmp_path: Path) -> None:
 
 def test_force_replaces_an_earlier_run_as_a_whole(tmp_path: Path) -> None:
     out = finished_run(tmp_path / "run")
-    (out / "stale.csv").write_text("x")
-    with write.new_directory(out, force=True) as temporary:
+    for name in ("stale.csv", ".DS_Store"):
+        (out / name).write_text("x")
+    with write.new_directory(out, force=True, replaced=["stale.csv"]) as temporary:
         (temporary / "summary.json").write_text("new")
         assert (out / "summary.json").read_text() == "old"
     assert names(out) == ["summary.json"]
     assert (out / "summary.json").read_text() == "new"
     assert names(tmp_path) == ["run"]
+
+
+def test_force_keeps_what_no_run_wrote(tmp_path: Path) -> None:
+    out = finished_run(tmp_path / "run")
+    (out / "reads.fastq").write_text("x")
+    new = write.new_directory(out, force=True, replaced=["models"])
+    with pytest.raises(InputError, match=r"found reads\.fastq in"), new:
+        pytest.fail("the body must not run")
+    assert names(out) == ["reads.fastq", "summary.json"]
+
+
+def test_a_folder_that_another_run_made_meanwhile_stays(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def overtaken() -> None:
+        with write.new_directory(out) as temporary:
+            (temporary / "summary.json").write_text("second")
+            finished_run(out, "first")
+
+    with pytest.raises(InputError, match="another run made") as error:
+        overtaken()
+    assert (out / "summary.json").read_text() == "first"
+    kept = Path(str(error.value).split(" are in ")[1].rstrip("."))
+    assert (kept / "summary.json").read_text() == "second"
+    assert len(names(tmp_path)) == 2
 
 
 def test_force_keeps_the_earlier_run_after_a_failure(tmp_path: Path) -> None:
@@ -219,8 +245,8 @@ def test_force_never_replaces_a_folder_of_something_else(tmp_path: Path) -> None
     with pytest.raises(InputError) as error, write.new_directory(tmp_path, force=True):
         pytest.fail("the body must not run")
     assert str(error.value) == (
-        f"--force must only replace the directory of an earlier run; found no summary.json in "
-        f"{tmp_path}. Choose another directory, or remove this one yourself."
+        "--force must only replace the directory of an earlier run and what that wrote; found no "
+        f"summary.json in {tmp_path}. Choose another directory, or empty this one yourself."
     )
 
 

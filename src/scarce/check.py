@@ -37,6 +37,9 @@ _LARGEST_COUNT = 2**24
 _LARGEST_LOG = 20.0
 """log(1 + 4.8e8): above any count scaled to a million per cell, below the usual largest count."""
 
+_NO_LABEL = ("", "NA", "<NA>", "#N/A", "NaN", "nan", "None")
+"""How tables, spreadsheets and pandas write that there is none."""
+
 _BROKEN = "The sparse matrix is broken: make it again."
 
 
@@ -188,7 +191,7 @@ def labels(
     ----------
     table
         Labels indexed by cell name, in any order; more cells than needed are welcome.
-        A missing value is no label.
+        A missing value is no label, and neither is "NA" or another word for one.
     cells
         Names of the cells that need a label.
     source
@@ -206,6 +209,7 @@ def labels(
         If a name has two labels, or a cell has none; with `partial`, if all have none.
     """
     table = table.dropna().astype(str)
+    table = table[~table.isin(_NO_LABEL)]
     table = table[~_repeated(table, source)]
     wanted = pd.Index(cells)
     missing = ~wanted.isin(table.index)

@@ -1,6 +1,7 @@
 """The command line: parse, call, write, exit code. The only file that prints."""
 
 import argparse
+import io
 import os
 import sys
 import tomllib
@@ -40,11 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "figures": _figures,
         "denoise": _denoise,
     }
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no sign is worth an error
+            stream.reconfigure(errors="replace")
     options = parser().parse_args(argv)
     try:
         commands[options.command](options)
         sys.stdout.flush()
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:
         print(f"scarce: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough, as of `| head`
@@ -79,7 +83,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _read_genes(flags: dict[str, Any]) -> None:
     """Turn a number of genes into one."""
-    if str(flags.get("genes", "all")).isdigit():
+    if str(flags.get("genes", "all")).isdecimal():
         flags["genes"] = int(flags["genes"])
 
 
@@ -98,12 +102,13 @@ def _load(options: argparse.Namespace, config: "RunConfig") -> "AnnData":
 
 def _run(options: argparse.Namespace) -> None:
     from scarce.data import write
-    from scarce.export import export
+    from scarce.export import WRITTEN, export
     from scarce.pipeline import run
     from scarce.trial import silent
 
     config = _config(options)
-    with write.new_directory(options.out, force=options.force) as directory:
+    to = write.new_directory(options.out, force=options.force, replaced=WRITTEN)
+    with to as directory:
         adata = _load(options, config)
         show = sys.stderr.isatty() and not options.quiet
         result = run(adata, config, progress=bar if show else silent)
@@ -174,6 +179,11 @@ def _require_free(files: Sequence[Path], options: argparse.Namespace, flag: str 
     given = (options.data, getattr(options, "markers", None))
     read = [Path(path).resolve() for path in given if path]
     for path in files:
+        if path.is_dir() or list(files).count(path) > 1:
+            raise InputError(
+                f"{flag} must name a file of its own; found {path}, a folder or a file that is "
+                "written beside it."
+            )
         if path.resolve() in read:
             raise InputError(f"{path} must not be replaced, it is read. Choose another {flag}.")
         if path.exists() and not options.force:

@@ -11,12 +11,13 @@ from scarce import record
 from scarce.annotate import Annotation
 from scarce.config import RunConfig
 from scarce.data import write
+from scarce.errors import InputError
 from scarce.pipeline import Result
 from scarce.report import all_figures, render
 from scarce.revisit import write_figures
 from scarce.summary import Marker, Naming, RunSummary, Stability
 
-__all__ = ["annotation_files", "export", "export_annotation"]
+__all__ = ["WRITTEN", "annotation_files", "export", "export_annotation"]
 
 _COLUMNS = [
     "model",
@@ -33,6 +34,21 @@ _COLUMNS = [
     "epochs",
     "n_parameters",
 ]
+
+WRITTEN = (
+    "cells.npz",
+    "config.toml",
+    "embeddings.h5ad",
+    "figures",
+    "markers.csv",
+    "metrics.csv",
+    "models",
+    "programmes.csv",
+    "programmes_enrichment.csv",
+    "report.html",
+    "summary.json",
+)
+"""All that the folder of a run may hold."""
 
 _PROGRAMME_COLUMNS = [
     "model",
@@ -102,6 +118,8 @@ def export_annotation(found: Annotation, markers: Sequence[Marker], labels: Path
 
 def annotation_files(labels: Path) -> tuple[Path, Path, Path, Path]:
     """Files that `export_annotation` writes, the labels themselves first."""
+    if not labels.name:
+        raise InputError(f"-o must name a file; found the folder {labels}.")
     beside = [labels.with_name(f"{name}.csv") for name in ("markers", "naming", "resolutions")]
     return labels, beside[0], beside[1], beside[2]
 

@@ -89,6 +89,9 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     notes = dict.fromkeys([*source["notes"], note, labels.note])
     source["notes"] = [text for text in notes if text]
     counts = _type_counts(labels)
+    if "cell_type" in kept.obs and config.labels != "cell_type":
+        kept.obs["cell_type_input"] = kept.obs["cell_type"]
+        source["notes"] += ["The file's own column 'cell_type' is kept as 'cell_type_input'."]
     kept.obs["cell_type"] = pd.Categorical(labels.types, categories=list(counts.index))
 
     cells = kept[:, kept.var["highly_variable"].to_numpy()].copy()

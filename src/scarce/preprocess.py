@@ -1,5 +1,6 @@
 """From counts to the matrix the models see: quality control, normalisation, variable genes."""
 
+import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def normalise(adata: AnnData) -> None:
     adata.layers["counts"] = counts
     adata.obs["n_counts"] = totals(counts)
     adata.X = log_normalised(counts)
-    adata.uns["log1p"] = {"base": None}
+    # Scanpy's None for a natural logarithm is not readable before anndata 0.12.
+    adata.uns["log1p"] = {"base": math.e}
 
 
 def percent_mito(counts: csr_matrix, genes: pd.Index) -> NDArray[np.float64]:

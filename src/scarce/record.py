@@ -6,11 +6,11 @@ the data, the models, torch or AnnData.
 
 import json
 import types
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ def load(directory: Path) -> RunSummary:
         with np.load(directory / _ARRAYS, allow_pickle=False) as arrays:
             cells = _cells(dict(arrays))
         summary: RunSummary = _restore(RunSummary, facts | {"cells": cells})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, BadZipFile) as error:
         raise InputError(
             f"{_FACTS} and {_ARRAYS} must be as scarce run wrote them; {directory}: "
             f"{type(error).__name__} {error}. Run scarce run again."

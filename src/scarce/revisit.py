@@ -82,7 +82,7 @@ def draw_figures(run: Path, out: Path, only: Sequence[str] = ()) -> list[Path]:
                 f"This run has {', '.join(names)}."
             )
     chosen = [name for name in names if not only or any(_means(part, name) for part in only)]
-    out.mkdir(parents=True, exist_ok=True)
+    write.claim(out, lambda: out.mkdir(parents=True, exist_ok=True))
     return write_figures(all_figures(summary, chosen), out)
 
 

@@ -128,7 +128,10 @@ def fit_module(
             # One bad step poisons every weight: go back, and go on more carefully.
             lr /= 2
             if lr < config.lr / 2**5:
-                raise FloatingPointError(f"the loss is {losses['train']} in epoch {epoch}")
+                raise FloatingPointError(
+                    f"the loss must stay finite; found {losses['train']} in epoch {epoch}, after "
+                    "the rate was halved 5 times. Lower lr or beta."
+                )
             module.load_state_dict(finite)
             optimiser = _adam(module, lr, config)
             history.notes.append(f"epoch {epoch} diverged; went back to its start, rate {lr:g}")

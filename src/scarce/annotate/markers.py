@@ -45,7 +45,7 @@ def marker_genes(adata: AnnData, groups: NDArray[np.str_], *, seed: int = 0) -> 
 
     names, sizes = np.unique(groups, return_counts=True)
     tested = [str(name) for name, size in zip(names, sizes, strict=True) if size > 1]
-    if len(names) < 2:
+    if len(names) < 2 or not tested:
         return ()
     kept = _some_of_each(groups, seed)
     x = csr_matrix(adata.X[kept])

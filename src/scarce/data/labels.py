@@ -1,6 +1,8 @@
 """Labels of cells from a table with one line per barcode."""
 
+import csv
 import re
+import zlib
 from os import PathLike
 from pathlib import Path
 
@@ -18,8 +20,6 @@ _PREFERRED = ("celltype", "label", "annotation", "^types?$", "cluster", "leiden"
 
 _LISTED = 8
 """Most columns that an error names."""
-
-_NO_LABEL = ("", "NA", "NaN", "nan")
 
 
 def read_labels(
@@ -54,7 +54,7 @@ def read_labels(
     barcodes = _barcode_position(frame, cells)
     column = _label_position(frame, barcodes, path.name)
     names, found = frame.iloc[:, barcodes], frame.iloc[:, column]
-    found = found.set_axis(pd.Index(names)).where(~found.isin(_NO_LABEL).to_numpy())
+    found = found.set_axis(pd.Index(names))
     title = str(frame.columns[column])
     labels = check.labels(found, cells, source=path.name, partial=partial)
     return labels.rename(title), title
@@ -67,7 +67,7 @@ def _frame(path: Path, cells: check.Names) -> pd.DataFrame:
     try:
         header, *rows = table.lines(path)
         frame = pd.DataFrame(rows, columns=header, dtype=str)
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, csv.Error, zlib.error) as error:
         raise InputError(
             f"{path.name} must be a table of barcodes and labels; found: {error}."
         ) from error

@@ -71,10 +71,19 @@ def read(path: str | PathLike[str], *, layer: str | None = None) -> AnnData:
     cells = _unique(found.obs.index, "cell", found.notes)
     genes = _unique(found.var.index, "gene", found.notes)
     x = check.counts(found.x, cells, genes, advice=found.advice)
-    adata = AnnData(X=x, obs=found.obs.set_axis(cells), var=found.var.set_axis(genes))
+    obs, var = (_writable(of, found.notes) for of in (found.obs, found.var))
+    adata = AnnData(X=x, obs=obs.set_axis(cells), var=var.set_axis(genes))
     digest = sha256_of_files(path, found.files)
     adata.uns["scarce"] = describe(path.resolve().name, found.format, digest, found.notes)
     return adata
+
+
+def _writable(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Rename the column that no h5ad file may have."""
+    if "_index" not in table:
+        return table
+    notes.append("Column '_index' is called 'index_', as its name is reserved in h5ad files.")
+    return table.rename(columns={"_index": "index_"})
 
 
 def _require_exists(path: Path) -> None:

@@ -66,13 +66,14 @@ def read_table(path: Path) -> Found:
 def lines(path: Path) -> Iterator[list[str]]:
     """Yield the fields of each line of a table, its header first.
 
-    The separator is the comma, tab or semicolon that occurs most often in the first two lines, or
-    else a space. A header that is one field short, as R writes it, gets an empty first field.
+    The separator is the comma, tab or semicolon that occurs most often in each of the first two
+    lines, then in one of them, or else a space. A header that is one field short, as R writes it,
+    gets an empty first field.
     """
     with _text(path) as text:
         start = [next(text, ""), next(text, "")]
-        counts = {mark: max(line.count(mark) for line in start) for mark in ",\t;"}
-        delimiter = max(counts, key=counts.__getitem__) if any(counts.values()) else " "
+        found = {mark: sorted(line.count(mark) for line in start) for mark in ",\t;"}
+        delimiter = max(found, key=found.__getitem__) if any(map(any, found.values())) else " "
         table = filter(None, csv.reader(chain(start, text), delimiter=delimiter))
         header, first = next(table, []), next(table, [])
         yield ["", *header] if len(header) == len(first) - 1 else header
@@ -152,7 +153,8 @@ def _is_number(field: str) -> bool:
 def _require_names(rows: list[str], header: list[str], name: str) -> None:
     """Raise if the first line or the first column must be counts rather than names."""
     advice = "Write the table with a first line and a first column of names."
-    if all(map(_is_number, header)):
+    repeated = len(set(header[1:])) < len(header) - 1 and all(map(_is_number, header[1:]))
+    if repeated or all(map(_is_number, header)):
         raise InputError(f"the first line of {name} must hold names; found only numbers. {advice}")
     if len(set(rows)) < len(rows) and all(map(_is_number, rows)):
         raise InputError(

@@ -9,7 +9,7 @@ import json as json_format
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from math import isfinite
@@ -25,10 +25,12 @@ from scarce.errors import InputError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["atomic_path", "h5ad", "json", "new_directory", "table", "text"]
+__all__ = ["atomic_path", "claim", "h5ad", "json", "new_directory", "table", "text"]
 
 _MARKER = "summary.json"
 """What every finished run holds; only such a folder is ever replaced."""
+_CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""What systems put into every folder that is looked at."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -48,7 +50,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    _claim(path, temporary.touch)
+    claim(path, temporary.touch)
     try:
         with _space_for(path):
             yield temporary
@@ -90,7 +92,9 @@ def h5ad(path: str | PathLike[str], adata: "AnnData") -> None:
 
 
 @contextmanager
-def new_directory(path: str | PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def new_directory(
+    path: str | PathLike[str], *, force: bool = False, replaced: Collection[str] = ()
+) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, and rename it to `path` at the end.
 
     Parameters
@@ -100,29 +104,38 @@ def new_directory(path: str | PathLike[str], *, force: bool = False) -> Iterator
     force
         Replace a folder that an earlier run made. The old one stays in place until the new
         one is complete, and after an error.
+    replaced
+        Names that the folder of a run may hold; one that holds anything else stays.
 
     Raises
     ------
     InputError
         Before anything is written: if `path` exists and `force` is not given, if it is no
-        folder of an earlier run, or if its parent may not be written to.
+        folder of an earlier run, or if its parent may not be written to. At the end: if
+        another process has made it meanwhile; the new folder then has another name.
     """
     path = Path(path).expanduser().resolve()
-    _require_replaceable(path, force=force)
+    _require_replaceable(path, force, replaced)
     mark = secrets.token_hex(4)
     temporary = path.with_name(f".{path.name}.{mark}.new")
     old = path.with_name(f".{path.name}.{mark}.old")
-    _claim(path, lambda: temporary.mkdir(parents=True))
+    claim(path, lambda: temporary.mkdir(parents=True))
     try:
         with _space_for(path):
             yield temporary
             _flush_tree(temporary)
+        if path.exists() and not force:
+            kept = temporary.rename(path.with_name(f"{path.name}-{mark}"))
+            raise InputError(
+                f"--out must not exist; found that another run made {path} meanwhile. The results "
+                f"of this one are in {kept}."
+            )
         _swap(temporary, path, old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _require_replaceable(path: Path, *, force: bool) -> None:
+def _require_replaceable(path: Path, force: bool, replaced: Collection[str]) -> None:
     if not path.exists():
         return
     if not path.is_dir():
@@ -132,10 +145,16 @@ def _require_replaceable(path: Path, *, force: bool) -> None:
             f"--out must not exist yet; found {path}. Choose another directory or pass --force to "
             "replace it."
         )
-    if any(path.iterdir()) and not (path / _MARKER).is_file():
+    if path.is_mount():
+        raise InputError(f"--out must be a folder that can be renamed; {path} is a mount point.")
+    held = {found.name for found in path.iterdir()}
+    others = sorted(held - {_MARKER, *replaced, *_CLUTTER})
+    if held and _MARKER not in held:
+        others.insert(0, f"no {_MARKER}")
+    if others:
         raise InputError(
-            f"--force must only replace the directory of an earlier run; found no {_MARKER} in "
-            f"{path}. Choose another directory, or remove this one yourself."
+            "--force must only replace the directory of an earlier run and what that wrote; found "
+            f"{others[0]} in {path}. Choose another directory, or empty this one yourself."
         )
 
 
@@ -153,8 +172,8 @@ def _swap(new: Path, path: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _claim(path: Path, make: Callable[[], None]) -> None:
-    """Make the temporary file or folder, which fails at once where nothing may be written."""
+def claim(path: Path, make: Callable[[], None]) -> None:
+    """Make a file or folder, or raise `InputError` where nothing may be written."""
     try:
         make()
     except OSError as error:

@@ -85,7 +85,7 @@ def claim_directory(out: Path, kind: str, config: dict[str, object], tasks: Sequ
     plan = json.loads(json.dumps(plan, default=int))  # of NumPy's integers
     path = out / _PLAN
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _read_plan(path)
         if before != plan:
             raise InputError(
                 f"--out must be a new directory or that of the same {kind}; {out} holds another: "
@@ -97,8 +97,15 @@ def claim_directory(out: Path, kind: str, config: dict[str, object], tasks: Sequ
             f"--out must be a new directory or that of the same {kind}; found other files in "
             f"{out}. Choose another directory."
         )
-    out.mkdir(parents=True, exist_ok=True)
+    write.claim(out, lambda: out.mkdir(parents=True, exist_ok=True))
     write.json(path, plan)
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} must be as scarce wrote it; found: {error}.") from error
 
 
 def public(config: Any) -> dict[str, object]:  # noqa: ANN401 - any frozen dataclass of options

@@ -139,7 +139,9 @@ class BenchmarkConfig:
                 f"sets; found {len(self.labels)}."
             )
         for preset in self.presets:
-            self.run_config(preset).resolve()
+            here = (m for m in self.models if m not in _ONCE or preset == self.presets[0])
+            ours = tuple(model for model in here if model in (*ALL_MODELS, ENSEMBLE))
+            replace(self.run_config(preset), models=ours).resolve()
 
     def run_config(self, preset: str) -> RunConfig:
         """Return the options of a run with that preset."""

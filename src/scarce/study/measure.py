@@ -61,7 +61,7 @@ def measure(task: Task) -> dict[str, object]:
         batch = cells.obs[config.settings.batch].astype(str)
         for space, points in done.spaces.items():
             values.append((space, "batch_mixing", metrics.batch_mixing(points, batch)))
-    if config.unseen > 0:
+    if not seen_cells(cells.n_obs, config.unseen, config.seed).all():
         values.append(("latent", "knn_r2", _explained_by_neighbours(done, task)))
     values.append(("latent", "peak_rss_mb", peak.megabytes))
     seconds = time.perf_counter() - start

@@ -239,6 +239,7 @@ def _toml(config: TuneConfig, candidates: Sequence[dict[str, float]]) -> str:
         "models": [config.model],
         "epochs": config.epochs,
         "genes": config.genes,
+        "qc": False,
         **candidates[0],
     }
     return tomli_w.dumps({k: v for k, v in options.items() if v is not None})
