@@ -85,6 +85,15 @@ class Reader:
         self.page.wait_for_timeout(200)
         self.settle()
 
+    def place(self, points: NDArray[np.float64], cell: int) -> tuple[float, float]:
+        """Return where on the screen a cell of the whole flat map is."""
+        self.page.locator("#flat").scroll_into_view_if_needed()
+        box = self.page.locator("#flat canvas").bounding_box()
+        assert box is not None
+        middle = (points.min(axis=0) + points.max(axis=0)) / 2
+        x, y = (points[cell] - middle) * 0.94 * box["width"] / np.ptp(points, axis=0).max()
+        return box["x"] + box["width"] / 2 + float(x), box["y"] + box["height"] / 2 - float(y)
+
     def table(self) -> list[dict[str, str]]:
         """Download the selected cells."""
         with self.page.expect_download() as caught:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scarce.report import all_figures, maps, to_png, to_svg
-from scarce.report.canvas import to_webp
+from scarce.report.canvas import shown, to_webp
 from scarce.report.charts import loss_curves, score_map
 from scarce.report.confusion import Merge, confusion_map, merges
 from scarce.report.dotplot import marker_dots
 from scarce.report.maps import kmeans_map, map_2d, map_3d
 from scarce.report.palette import COLOURS, styles
 from scarce.report.render import pictures
+from scarce.report.tables import number
 from scarce.summary import RunSummary
 from summaries import TITLES, make_summary
 
@@ -290,6 +291,15 @@ def test_confusion_is_the_share_of_each_type_in_each_cluster(summary: RunSummary
     np.testing.assert_allclose(shown, expected.loc[list(summary.labels.counts), order])
 
 
+def test_the_title_of_few_clusters_fits_their_figure() -> None:
+    summary = make_summary(n_cells=40, types=("a", "b"), titles={"bvae": "Deep autoencoder" * 2})
+    figure = confusion_map(summary, "bvae")
+    (title,) = [text for text in figure.texts if "clusters" in text.get_text()]
+    box = title.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+
+
 def test_a_small_type_in_a_cluster_of_a_large_one_that_was_split_is_merged() -> None:
     summary = make_summary(n_cells=40, types=("one", "two"), titles={"bvae": "β-VAE"})
     labels = np.repeat(["large", "small"], [36, 4])
@@ -393,16 +403,29 @@ def test_any_name_can_be_drawn() -> None:
     figure = map_2d(summary, "bvae")
     assert to_png(figure)
     assert b"_hidden" in to_svg(figure)
-    shown = texts(figure)
-    assert "$\\frac{" in shown
-    assert any(text.startswith("_hidden (") for text in shown)
-    assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c" in shown
-    assert max(len(text) for text in shown) < 60
+    drawn = texts(figure)
+    assert "$\\frac{" in drawn
+    assert any(text.startswith("_hidden (") for text in drawn)
+    assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c" in drawn
+    assert max(len(text) for text in drawn) < 60
+
+
+def test_long_names_that_begin_alike_stay_different() -> None:
+    stem = "CD8-positive, alpha-beta "
+    assert shown(f"{stem}memory T cell") == "CD8-positive, alpha-beta me…y T cell"
+    assert shown(f"{stem}cytotoxic T cell") != shown(f"{stem}memory T cell")
+    assert [len(shown("x" * n, n - 1)) for n in (14, 33)] == [13, 32]
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
+    assert [number(x) for x in (-0.0004, -0.0006, np.nan)] == ["0.000", "−0.001", "–"]
 
 
 def test_sixty_types_still_fit() -> None:
     summary = make_summary(n_cells=300, types=tuple(f"type {i}" for i in range(60)))
-    assert to_png(map_2d(summary, "bvae"), dpi=100)
+    flat = map_2d(summary, "bvae")
+    assert names(flat.axes[0]) == []
+    assert to_png(flat, dpi=100)
     assert to_png(map_3d(summary, "bvae"), dpi=100)
 
 

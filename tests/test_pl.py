@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -85,6 +86,17 @@ def test_clusters_wear_their_commonest_type_and_centroids_are_means(adata: ad.An
     points = adata.obsm["X_tsne_bvae"]
     expected = [points[:40].mean(axis=0), points[40:].mean(axis=0)]
     np.testing.assert_allclose(np.asarray(axes.collections[-1].get_offsets()), expected)
+
+
+def test_clusters_without_cells_leave_the_others_their_numbers_and_borders(
+    adata: ad.AnnData,
+) -> None:
+    part = adata.copy()
+    part.obs["kmeans_tsne2d_bvae"] = ["0"] * 20 + ["1"] * 20 + ["2"] * 20
+    axes = pl.kmeans(part[20:].copy(), "bvae", ax=Figure().add_subplot())
+    assert {text.get_text().strip() for text in axes.texts} == {"1", "2"}
+    borders = [drawn for drawn in axes.collections if isinstance(drawn, ContourSet)]
+    assert any(path.vertices.size for drawn in borders for path in drawn.get_paths())
 
 
 def test_confusion_shows_the_share_of_each_type(adata: ad.AnnData) -> None:

@@ -47,7 +47,15 @@ def test_every_latent_in_use_has_a_card_and_the_others_are_named(page: Page) -> 
         "Latent 1: one?",
         "Latent 2 against two?",
     ]
-    assert section(page).count("Used by no more than one cell: latent 3.") == 2
+    assert section(page).count("at most one cell uses it): latent 3.") == 2
+
+
+def test_a_latent_whose_code_hardly_varies_has_no_card(summary: RunSummary) -> None:
+    latents = {"bvsc": summary.cells.latents["bvsc"] * (1.0, 0.01)}
+    cells = dataclasses.replace(summary.cells, latents=latents)
+    (chapter, _) = chapters(dataclasses.replace(summary, cells=cells))
+    assert [card.number for card in chapter.cards] == [1]
+    assert chapter.idle == (2, 3)
 
 
 def test_models_with_gates_come_first_and_the_others_are_folded(
@@ -68,6 +76,13 @@ def test_numbers_of_a_card_are_those_of_the_summary(summary: RunSummary, page: P
         "B CELL up, 4 of 7 genes, AUC 0.910, q 1.0e-05",
     ):
         assert text in words
+
+
+def test_a_gate_that_is_always_open_is_on_in_its_cells(summary: RunSummary, page: Page) -> None:
+    open_ = tuple(dataclasses.replace(found, switches=False) for found in summary.programmes)
+    changed = section(shown(dataclasses.replace(summary, programmes=open_)))
+    assert "On in25 % of cells" in changed
+    assert "On in25 % of cells" not in section(page)
 
 
 def test_the_latent_with_the_largest_effects_comes_first(summary: RunSummary) -> None:
@@ -163,7 +178,7 @@ def test_hostile_names_stay_names(name: str, summary: RunSummary) -> None:
             for found in summary.programmes
         )
         bare = dataclasses.replace(summary, programmes=programmes, scores=(), dots=None)
-        cells = dataclasses.replace(bare.cells, tsne3d={}, kmeans={}, tsne2d={})
+        cells = dataclasses.replace(bare.cells, tsne3d={}, kmeans={}, tsne2d={}, latents={})
         runs = tuple(dataclasses.replace(run, title=word, history={}) for run in bare.runs)
         return Page(sketch(dataclasses.replace(bare, cells=cells, runs=runs)))
 

@@ -158,7 +158,7 @@ def test_headline_says_what_was_done(page: Page) -> None:
     (headline,) = page.texts("p", **{"class": "lead"})
     assert "2,000 genes in 700 cells" in headline
     assert "PCA, Deep autoencoder, β-VAE and β-VSC" in headline
-    assert "10 reference cell types" in headline
+    assert "10 derived cell types" in headline
 
 
 def test_data_table_accounts_for_every_cell_and_gene(page: Page) -> None:
@@ -181,19 +181,27 @@ def test_names_of_clusters_stand_beside_their_evidence(page: Page) -> None:
         ["1", "5", "unknown 1", "Platelet", "0.125", "Naive CD4 T", "0.062", "score below 0.3"],
     ]
     assert ["0.5", "2", "0.969", "0.938"] in rows
-    assert any("Recommended: 0.5." in caption for caption in page.texts("caption"))
+    assert any("Recommended: 0.5, the highest" in caption for caption in page.texts("caption"))
 
 
 def test_labels_the_user_gave_have_no_evidence() -> None:
     summary = drawn_less(small())
     given = LabelSummary("column 'kind'", from_pca=False, counts=summary.labels.counts)
-    captions = words(dataclasses.replace(summary, labels=given)).texts("caption")
+    page = words(dataclasses.replace(summary, labels=given))
+    captions = page.texts("caption")
     assert not any("names" in caption or "Resolutions" in caption for caption in captions)
+    (headline,) = page.texts("p", **{"class": "lead"})
+    assert "2 reference cell types" in headline
+
+
+def test_labels_that_were_made_are_no_reference(page: Page) -> None:
+    said = [text for tag in ("p", "dl", "caption", "figcaption") for text in page.texts(tag)]
+    assert not any("reference" in text or "Known types" in text for text in said)
 
 
 def test_source_of_the_labels_is_printed_beside_the_scores(page: Page, summary: RunSummary) -> None:
     (caption,) = [c for c in page.texts("caption") if c.startswith("Agreement")]
-    assert f"Reference: {summary.labels.source}. Such labels favour PCA." in caption
+    assert f"Their source: {summary.labels.source}. Such labels favour PCA." in caption
     assert "over 3 seeds" in caption
 
 
@@ -341,6 +349,21 @@ def test_works_to_cite_are_those_of_what_was_run(page: Page) -> None:
     sparse = citations(make_summary(n_cells=20, types=("one", "two"), titles={"lvsc": "Linear"}))
     assert "tonolini2020vsc" in sparse
     assert text.count("{") == text.count("}")
+
+
+def test_captions_say_how_many_types_have_names_and_markers() -> None:
+    def captions(n_types: int) -> str:
+        types = tuple(f"type {i}" for i in range(n_types))
+        summary = make_summary(n_cells=60, types=types, titles={"bvae": "β-VAE"})
+        assert summary.dots is not None
+        some = dataclasses.replace(summary.dots, groups=types[:14])
+        return " ".join(words(dataclasses.replace(summary, dots=some)).texts("figcaption"))
+
+    few, many = captions(14), captions(16)
+    assert "Top marker genes of each type." in few
+    assert "Top marker genes of the 14 largest of 16 types." in many
+    assert "Names stand" in few
+    assert "Names stand" not in many
 
 
 def test_types_that_share_a_cluster_are_named() -> None:

@@ -328,17 +328,9 @@ def test_formulas_are_made_harmless_in_the_table(reader: Reader) -> None:
 def test_pointing_at_a_cell_names_it_and_rings_it_on_both_maps(
     reader: Reader, summary: RunSummary
 ) -> None:
-    reader.page.locator("#flat").scroll_into_view_if_needed()
-    box = reader.page.locator("#flat canvas").bounding_box()
-    assert box is not None
     points = summary.cells.tsne2d["pca"]
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    side = 0.94 * box["width"] / np.ptp(points, axis=0).max()
     cell = int(np.argmax(points[:, 0]))
-    x, y = (points[cell] - middle) * side
-    reader.page.mouse.move(
-        box["x"] + box["width"] / 2 + float(x), box["y"] + box["height"] / 2 - float(y)
-    )
+    reader.page.mouse.move(*reader.place(points, cell))
     hidden = reader.page.locator(".ring").evaluate_all("all => all.map(ring => ring.hidden)")
     assert hidden == [False, False]
     lines = reader.page.locator("#tip > *").all_text_contents()

@@ -80,7 +80,9 @@ def kmeans(adata: AnnData, model: str, *, ax: Axes | None = None) -> Axes:
     points, clusters = _map_of(adata, model), _clusters(adata, model)
     labels = adata.obs["cell_type"].to_numpy(dtype=str)
     look = styles(adata.obs["cell_type"].value_counts().index)
-    centroids = np.array([points[clusters == k].mean(axis=0) for k in range(clusters.max() + 1)])
+    centroids = np.full((clusters.max() + 1, 2), np.nan)
+    for cluster in np.unique(clusters):  # a part of the cells may lack one
+        centroids[cluster] = points[clusters == cluster].mean(axis=0)
     ax = _axes(ax)
     frame_map(ax, points)
     scatter(ax, points, clusters, cluster_styles(clusters, labels, look, len(centroids)))

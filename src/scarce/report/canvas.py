@@ -19,6 +19,7 @@ __all__ = [
     "PAPER",
     "blank",
     "house_style",
+    "ink_on",
     "settle",
     "shown",
     "to_png",
@@ -105,7 +106,17 @@ def to_webp(figure: Figure, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def shown(name: str, width: int = 32) -> str:
-    """Make a name fit to draw: printable, on one line, and no longer than `width` signs."""
+def ink_on(share: float) -> str:
+    """Return the ink that can be read on that share, 0 to 1, of the colours "Blues"."""
+    return PAPER if share > 0.68 else INK
+
+
+def shown(name: str, width: int = 36) -> str:
+    """Make a name fit to draw: printable, on one line, and no longer than `width` signs.
+
+    It is cut before its end, in which names that begin alike often differ.
+    """
     clean = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in name)
-    return clean if len(clean) <= width else clean[: width - 1] + "…"
+    n_first = 3 * width // 4
+    cut = f"{clean[:n_first]}…{clean[n_first + 1 - width :]}"
+    return clean if len(clean) <= width else cut

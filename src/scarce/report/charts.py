@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from scarce.report.canvas import INK, PAPER, blank, house_style, settle, shown
+from scarce.report.canvas import INK, blank, house_style, ink_on, settle, shown
 from scarce.report.palette import COLOURS
 from scarce.report.tables import (
     BASELINE,
@@ -49,8 +49,8 @@ def score_map(summary: RunSummary) -> Figure:
     n_seeds = max(row.n_seeds for row in rows)
     many = n_seeds > 1
     figure.suptitle(
-        f"Agreement with reference labels, {f'mean of {n_seeds} seeds' if many else 'one seed'}\n"
-        + _wrapped(f"Reference: {summary.labels.source}", 95),
+        f"Agreement with the labels, {f'mean of {n_seeds} seeds' if many else 'one seed'}\n"
+        + _wrapped(f"Source of the labels: {summary.labels.source}", 95),
         x=0.01,
         ha="left",
         size=9,
@@ -114,7 +114,7 @@ def _draw_scores(axes: Axes, rows: list[ScoreRow]) -> AxesImage:
     for i, row in enumerate(rows):
         for j, metric in enumerate(METRICS):
             value = row.mean[metric]
-            ink = PAPER if value > 0.6 else INK
+            ink = ink_on(value)
             axes.text(j, i, number(value), ha="center", va="center", color=ink)
             if (row.space, row.model, metric) in winners:
                 frame = Rectangle((j - 0.47, i - 0.42), 0.94, 0.84, fill=False, ec=ink, lw=1.4)

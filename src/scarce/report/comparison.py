@@ -184,6 +184,7 @@ def _draw_forest(
         where = "all data sets" if pooled else shown(dataset, 24)
         ticks.append(f"{names[method]}: {where}" if is_first else where)
     axes.set_yticks([-i for i in range(len(rows))], ticks, color=INK)
+    axes.set_ylim(0.5 - len(rows), 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)

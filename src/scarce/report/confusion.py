@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scarce.report.canvas import INK, PAPER, blank, house_style, settle, shown
+from scarce.report.canvas import INK, blank, house_style, ink_on, settle, shown
 from scarce.report.tables import first_runs
 from scarce.summary import RunSummary
 
@@ -16,6 +16,8 @@ __all__ = ["Merge", "confusion_map", "draw_confusion", "merges", "shares"]
 
 _HALF = 0.5
 _MOST_WRITTEN = 20
+_LETTER = 0.09
+"""Width in inches of a letter of a title."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ def confusion_map(summary: RunSummary, model: str) -> Figure:
     types = list(summary.labels.counts)
     found = shares(summary.cells.labels, summary.cells.kmeans[model], types)
     widest = max(len(shown(name)) for name in types)
-    figure = blank(2.2 + 0.062 * widest + 0.36 * found.shape[1], 1.2 + 0.26 * len(types))
+    width = 2.2 + 0.062 * widest + 0.36 * found.shape[1]
+    title = f"{shown(first_runs(summary)[model].title)}: types in k-means clusters of the map"
+    lines = textwrap.wrap(title, int(width / _LETTER))
+    figure = blank(width, 1.1 + 0.16 * len(lines) + 0.26 * len(types))
     axes = figure.add_subplot()
     draw_confusion(axes, found, types)
-    title = f"{shown(first_runs(summary)[model].title)}: types in k-means clusters of the map"
-    axes.set_title("\n".join(textwrap.wrap(title, 48)))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", size=9.5, weight="bold")
     figure.colorbar(axes.images[0], ax=axes, fraction=0.04, label="share of the type")
     settle(figure)
     return figure
@@ -86,5 +90,5 @@ def draw_confusion(axes: Axes, found: NDArray[np.float64], types: list[str]) -> 
         return
     for (i, j), share in np.ndenumerate(found[:, order]):
         if share >= 0.005:
-            ink = PAPER if share > 0.6 else INK
-            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=ink, size=7)
+            words, ink = f"{100 * share:.0f}", ink_on(share)
+            axes.text(j, i, words, ha="center", va="center", color=ink, size=7)

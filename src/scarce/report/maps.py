@@ -1,4 +1,4 @@
-"""Maps of cells: by known type, by k-means, in two dimensions and in three."""
+"""Maps of cells: by type, by k-means, in two dimensions and in three."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -19,6 +19,7 @@ from scarce.report.tables import first_runs
 from scarce.summary import RunSummary
 
 __all__ = [
+    "MOST_NAMES",
     "cluster_styles",
     "draw_borders",
     "drawn_cells",
@@ -30,6 +31,8 @@ __all__ = [
     "scatter",
 ]
 
+MOST_NAMES = 15
+"""Types that are named on the map itself; more would cover it."""
 _MOST_VECTORS = 5_000  # beyond this an SVG keeps its text but carries its points as an image
 
 
@@ -41,7 +44,7 @@ def drawn_cells(summary: RunSummary) -> NDArray[np.int64]:
 
 @house_style()
 def map_2d(summary: RunSummary, model: str) -> Figure:
-    """Draw the 2-D map of one model by cell type, each name at the median of its cells."""
+    """Draw the 2-D map of one model by cell type, each name near the median of its cells."""
     look = styles(summary.labels.counts)
     points = summary.cells.tsne2d[model]
     figure = blank(5.6 + _legend_width(look), 0.6 + 5.2 * _steepness(points))
@@ -58,7 +61,7 @@ def map_2d(summary: RunSummary, model: str) -> Figure:
 
 @house_style()
 def kmeans_map(summary: RunSummary, model: str) -> Figure:
-    """Draw known types beside k-means of the same 2-D map, centroids marked and numbered.
+    """Draw cell types beside k-means of the same 2-D map, centroids marked and numbered.
 
     A cluster wears the colour and shape of its most common type, paler for each further
     cluster of that type; lines are the borders between clusters.
@@ -66,19 +69,19 @@ def kmeans_map(summary: RunSummary, model: str) -> Figure:
     cells, look = summary.cells, styles(summary.labels.counts)
     points, centroids = cells.tsne2d[model], cells.centroids[model]
     figure = blank(9.6, 0.6 + 4.6 * _steepness(points))
-    known, found = figure.subplots(1, 2)
-    known.set_title(_map_title(summary, model, "known types of"))
+    typed, found = figure.subplots(1, 2)
+    typed.set_title(_map_title(summary, model, "types of"))
     found.set_title(f"k-means of the same map, {len(centroids)} clusters")
-    for axes in (known, found):
+    for axes in (typed, found):
         frame_map(axes, points)
     kept = drawn_cells(summary)
-    scatter(known, points[kept], cells.labels[kept], look)
+    scatter(typed, points[kept], cells.labels[kept], look)
     worn = cluster_styles(cells.kmeans[model], cells.labels, look, len(centroids))
     scatter(found, points[kept], cells.kmeans[model][kept], worn)
     draw_borders(found, centroids)
     mark_centroids(found, centroids)
     settle(figure)
-    _name_types(known, points, cells.labels, look)
+    _name_types(typed, points, cells.labels, look)
     return figure
 
 
@@ -164,7 +167,12 @@ def _name_types(
     labels: NDArray[np.str_],
     look: dict[str, Style],
 ) -> None:
-    """Write each type at the median of its cells, in a white halo, then move names apart."""
+    """Write each type at the median of its cells, in a white halo, then move names apart.
+
+    Of more than `MOST_NAMES` types none is named.
+    """
+    if len(look) > MOST_NAMES:
+        return
     texts = []
     for label in look:
         x, y = np.median(points[labels == label], axis=0)
@@ -266,7 +274,8 @@ def _paler(colour: str, share: float) -> str:
 
 
 def draw_borders(axes: Axes, centroids: NDArray[np.float64]) -> None:
-    """Draw the lines on which two centroids are equally near."""
+    """Draw the lines on which two centroids are equally near; of clusters without cells none."""
+    centroids = centroids[np.isfinite(centroids).all(axis=1)]
     if len(centroids) < 2:
         return
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
@@ -284,5 +293,6 @@ def mark_centroids(axes: Axes, centroids: NDArray[np.float64]) -> None:
     axes.scatter(
         centroids[:, 0], centroids[:, 1], 70, marker="X", color=INK, edgecolors=PAPER, zorder=4
     )
-    for cluster, (x, y) in enumerate(centroids):
+    for cluster in np.flatnonzero(np.isfinite(centroids).all(axis=1)):
+        x, y = centroids[cluster]
         _put_halo_behind(axes, _write(axes, x, y, f"   {cluster}", "left"))

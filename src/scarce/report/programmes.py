@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scarce.report.canvas import shown
 from scarce.report.maps import drawn_cells
-from scarce.report.tables import first_runs
+from scarce.report.tables import are_active, first_runs
 from scarce.summary import CodeSummary, GeneEffect, Programme, RunSummary
 
 __all__ = ["Bar", "Card", "Chapter", "chapters"]
@@ -70,7 +70,7 @@ class Chapter:
     cards: tuple[Card, ...]
     """The latent with the largest effects first."""
     idle: tuple[int, ...]
-    """Numbers of the latents that fewer than two cells use."""
+    """Numbers of the latents whose code hardly varies, or that fewer than two cells use."""
 
 
 def chapters(summary: RunSummary) -> list[Chapter]:
@@ -82,7 +82,12 @@ def chapters(summary: RunSummary) -> list[Chapter]:
 
 def _chapter(summary: RunSummary, code: CodeSummary, title: str) -> Chapter:
     mine = [found for found in summary.programmes if found.model == code.model]
-    used = [found for found in mine if found.up or found.down]
+    z = summary.cells.latents.get(code.model)
+    used = [
+        found
+        for found in mine
+        if (found.up or found.down) and (z is None or are_active(z)[found.latent])
+    ]
     return Chapter(
         title=title,
         code=code,

@@ -25,7 +25,7 @@ from scarce.report.account import citations, steps
 from scarce.report.canvas import to_webp
 from scarce.report.confusion import merges
 from scarce.report.figures import all_figures
-from scarce.report.maps import drawn_cells
+from scarce.report.maps import MOST_NAMES, drawn_cells
 from scarce.report.palette import styles
 from scarce.report.payload import Payload, payload
 from scarce.report.programmes import chapters
@@ -100,6 +100,7 @@ def render(summary: RunSummary, figures: dict[str, Figure] | None = None) -> str
         command=f"scarce run {shlex.quote(summary.data.name)} --config config.toml",
         config=toml(summary.config),
         chapters=chapters(summary),
+        most_names=MOST_NAMES,
         css=Markup(read_asset("report.css") + read_asset("programmes.css")),
         script=Markup(script),
         digests=_digest(script),

@@ -15,6 +15,7 @@ __all__ = [
     "SPACES",
     "ScoreRow",
     "TrainingRow",
+    "are_active",
     "best",
     "effective_beta",
     "first_runs",
@@ -144,9 +145,14 @@ def effective_beta(settings: dict[str, object]) -> float:
     return beta / 2 if squared else float(beta)
 
 
+def are_active(z: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the latents of a code (n_cells, n_latent) that are active, shape (n_latent,)."""
+    return np.asarray(z.var(axis=0) > _ACTIVE)
+
+
 def number(value: float) -> str:
-    """Write a number to three decimals, and a missing one as a dash."""
-    return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")
+    """Write a number to three decimals, zero without a sign, and a missing one as a dash."""
+    return "–" if np.isnan(value) else f"{value:z.3f}".replace("-", "−")
 
 
 def _score_row(title: str, scores: list[Score]) -> ScoreRow:
@@ -173,7 +179,7 @@ def _training_row(runs: list[ModelRun], z: NDArray[np.float64] | None) -> Traini
         epochs=_extent(run.epochs for run in runs),
         n_parameters=runs[0].n_parameters,
         path=runs[0].path,
-        active="" if z is None else f"{int((z.var(axis=0) > _ACTIVE).sum())} of {z.shape[1]}",
+        active="" if z is None else f"{are_active(z).sum()} of {z.shape[1]}",
         beta=effective_beta(runs[0].settings),
         held_out=float(np.mean(lowest)) if lowest else np.nan,
     )

@@ -25,13 +25,21 @@ const explore = (cells) => {
   let marked = null; // 1 for every selected cell, or null
   let pressed = new Set(); // groups of the legend that make up the selection
   let selectedAs = "";
+  let before = [marked, selectedAs, pressed]; // as a map was last clicked: a double click is no choice
   let names = [];
   let later = 0;
 
   const told = {
     lasso: () => byId("lasso").checked,
     hover: (map, cell, x, y) => hover(map, cell, x, y),
-    click: (cell) => (cell < 0 ? clear() : pick(cell)),
+    click: (cell) => {
+      before = [marked, selectedAs, pressed];
+      if (cell >= 0) pick(cell);
+    },
+    clickedTwice: () => {
+      [marked, selectedAs, pressed] = before;
+      selected();
+    },
     encircled: (mask) => select(mask, "encircled"),
     clear: () => clear(),
     moved: () => { placeNames(); ring(-1); },
@@ -262,8 +270,15 @@ const explore = (cells) => {
       counts[type] += marked[cell];
     });
     const order = [...counts.keys()].filter((type) => counts[type]).sort((a, b) => counts[b] - counts[a]);
-    byId("type-mix").replaceChildren(...order.slice(0, N_TOP).map((type) =>
-      row(cells.types[type].shown, whole(counts[type]), percent(counts[type] / n), percent(counts[type] / sizes[type]))));
+    const rowOf = (words, types) => {
+      const [inside, all] = [counts, sizes].map((of) => types.reduce((sum, type) => sum + of[type], 0));
+      return row(words, whole(inside), percent(inside / n), percent(inside / all));
+    };
+    const [top, rest] = [order.slice(0, N_TOP), order.slice(N_TOP)];
+    byId("type-mix").replaceChildren(
+      ...top.map((type) => rowOf(cells.types[type].shown, [type])),
+      ...(rest.length ? [rowOf(`${rest.length} other type${rest.length > 1 ? "s" : ""}`, rest)] : []),
+    );
   };
   const genesOf = (n) => {
     const top = cells.topGenes(marked, n, N_TOP);
@@ -356,7 +371,8 @@ const explore = (cells) => {
     const right = x > map.canvas.clientWidth / 2;
     tip.style.left = right ? "auto" : `${x + 14}px`;
     tip.style.right = right ? `${map.canvas.clientWidth - x + 14}px` : "auto";
-    tip.style.top = `${Math.min(y + 10, map.canvas.clientHeight - 150)}px`;
+    const lowest = map.canvas.clientHeight - tip.offsetHeight;
+    tip.style.top = `${Math.max(0, Math.min(y + 10, lowest))}px`;
   };
   // The same cell on both maps.
   const ring = (cell) => {
@@ -373,7 +389,9 @@ const explore = (cells) => {
   const nameGroups = () => {
     names.forEach(({ label }) => label.remove());
     names = [];
-    if (!paint.groups || paint.groups.length > TOO_MANY_NAMES || !byId("names").checked) return;
+    const none = !paint.groups || paint.groups.length > TOO_MANY_NAMES;
+    byId("names").disabled = none;
+    if (none || !byId("names").checked) return;
     const members = paint.groups.map(() => []);
     paint.of.forEach((group, cell) => members[group].push(cell));
     const [xs, ys] = model.flat;

@@ -51,6 +51,8 @@ void main() {
   shown = vec4(mix(ink, ink * 0.55, rim * 0.6), alpha * strength);
 }`;
 
+const STILL = 4; // pixels a pointer may go in a click
+
 const cellMap = (holder, solid, told) => {
   const canvas = holder.querySelector("canvas");
   const gl = canvas.getContext("webgl2", { antialias: false, alpha: false });
@@ -278,6 +280,7 @@ const handle = (map, told) => {
   const { canvas, holder, solid } = map;
   const line = holder.querySelector("polygon");
   let drag = null;
+  let far = 0; // how far the pointer went while it was last down, in pixels
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -287,7 +290,8 @@ const handle = (map, told) => {
     holder.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
     const [x, y] = at(event);
-    drag = { x, y, far: 0, line: told.lasso() !== event.shiftKey ? [x, y] : null };
+    far = 0;
+    drag = { x, y, line: told.lasso() !== event.shiftKey ? [x, y] : null };
   });
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = at(event);
@@ -296,7 +300,7 @@ const handle = (map, told) => {
       return;
     }
     const [dx, dy] = [x - drag.x, y - drag.y];
-    drag.far += Math.hypot(dx, dy);
+    far += Math.hypot(dx, dy);
     [drag.x, drag.y] = [x, y];
     if (drag.line !== null) {
       drag.line.push(x, y);
@@ -306,18 +310,23 @@ const handle = (map, told) => {
   });
   canvas.addEventListener("pointerup", (event) => {
     if (drag === null) return;
-    const { line: drawn, far } = drag;
+    const { line: drawn } = drag;
     drag = null;
     line.setAttribute("points", "");
-    if (far < 4) told.click(map.nearest(...at(event)));
-    else if (drawn !== null) told.encircled(map.inside(drawn));
+    if (far >= STILL && drawn !== null) told.encircled(map.inside(drawn));
+  });
+  canvas.addEventListener("click", (event) => {
+    if (event.detail < 2) told.click(far < STILL ? map.nearest(...at(event)) : -1);
   });
   canvas.addEventListener("pointercancel", () => {
     drag = null;
     line.setAttribute("points", "");
   });
   canvas.addEventListener("pointerleave", () => told.hover(map, -1));
-  canvas.addEventListener("dblclick", map.reset);
+  canvas.addEventListener("dblclick", () => {
+    told.clickedTwice();
+    map.reset();
+  });
   // The page scrolls on over a map nobody has chosen yet.
   canvas.addEventListener("wheel", (event) => {
     if (document.activeElement !== holder) return;

@@ -20,6 +20,9 @@ const shade = (stops, share) => {
   return stops[low].map((part, k) => Math.round(part + (at - low) * (stops[low + 1][k] - part)));
 };
 
+// What a cluster is made of: one type only where more than half of its cells are of it.
+const makeup = (name, share) => (share > 0.5 ? `mostly ${name}` : `commonest: ${name}, ${percent(share)}`);
+
 // A clustering or the types as groups with a look; clusters wear that of their commonest type,
 // paler for each further cluster of that type, as in the figures.
 const typeGroups = (cells) => cells.types.map((type) => ({
@@ -31,13 +34,15 @@ const clusterGroups = (cells, clusters) => {
   clusters.forEach((cluster, cell) => { mix[cluster][cells.typeOf[cell]] += 1; });
   const seen = new Map();
   return mix.map((counts, cluster) => {
-    const commonest = counts.indexOf(Math.max(...counts));
+    const most = Math.max(...counts);
+    const commonest = counts.indexOf(most);
+    const size = counts.reduce((sum, n) => sum + n, 0);
     const type = cells.types[commonest];
     const times = seen.get(commonest) ?? 0;
     seen.set(commonest, times + 1);
     return {
       name: `${cluster}`,
-      about: `mostly ${type.shown}`,
+      about: size ? makeup(type.shown, most / size) : "",
       colour: mixed(parts(type.colour), 0.45 * Math.min(times, 1.6)),
       shape: type.shape, path: type.path, filled: type.filled,
     };
