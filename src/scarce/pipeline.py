@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
@@ -192,7 +193,7 @@ def _taken_in(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:
     """Return the cells with checked counts in ``X``, and where they come from."""
     x = check.counts(adata.X, adata.obs_names, adata.var_names)
     known = adata.uns.get("scarce", {})
-    if "source" in known:
+    if "source" in known and isinstance(adata.X, csr_matrix):
         return adata, dict(known["source"])
     given = describe("AnnData", "in memory", sha256_of_counts(x), [])
     return AnnData(x, obs=adata.obs, var=adata.var), dict(given["source"])
