@@ -84,6 +84,8 @@ def claim_directory(out: Path, kind: str, config: dict[str, object], tasks: Sequ
     plan = {"kind": kind, "config": config, "data": facts}
     plan = json.loads(json.dumps(plan, default=int))  # of NumPy's integers
     path = out / _PLAN
+    # Before the plan is looked for, which a process started at the same moment may be writing.
+    held = [found.name for found in out.iterdir()] if out.is_dir() else []
     if path.is_file():
         before = _read_plan(path)
         if before != plan:
@@ -92,7 +94,7 @@ def claim_directory(out: Path, kind: str, config: dict[str, object], tasks: Sequ
                 f"{_first_difference(before, plan)}. Choose another directory."
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_file() or any(not name.endswith(_PLAN) for name in held):
         raise InputError(
             f"--out must be a new directory or that of the same {kind}; found other files in "
             f"{out}. Choose another directory."
