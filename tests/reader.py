@@ -3,6 +3,8 @@
 import csv
 import io
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,18 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SOFTWARE_GL = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader"]
 WITH_GL = [*SOFTWARE_GL, "--enable-unsafe-swiftshader"]
 WITHOUT_GL = ["--no-sandbox", "--disable-gpu", "--disable-3d-apis"]
+
+
+@contextmanager
+def reading(browser: "playwright.Browser", address: str) -> Iterator["Reader"]:
+    """Open a page without a network, where its maps can be drawn."""
+    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 1100})
+    reader = Reader(context.new_page(), address)
+    if not reader.page.evaluate("!!document.createElement('canvas').getContext('webgl2')"):
+        pytest.skip("this chromium has no WebGL 2, not even in software")
+    reader.wait()
+    yield reader
+    context.close()
 
 
 class Reader:

@@ -310,12 +310,15 @@ def test_existing_output_needs_force_and_is_replaced_whole(
     assert (out / "summary.json").is_file()
 
 
-def test_output_in_another_encoding_is_no_error(finished: Path) -> None:
+def test_output_in_another_encoding_is_no_error() -> None:
     command = [sys.executable, "-m", "scarce", "run", "--help"]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
+        command,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
     )
-    assert b"?-VAE" in done.stdout or b"beta" in done.stdout
+    assert b"?-VSC" in done.stdout
 
 
 def test_training_that_diverges_gives_one_line(

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reader import CHROMIUM, WITH_GL, WITHOUT_GL, Reader, playwright, saturated, share_of
+from reader import (
+    CHROMIUM,
+    WITH_GL,
+    WITHOUT_GL,
+    Reader,
+    playwright,
+    reading,
+    saturated,
+    share_of,
+)
 from scarce.report import render
 from scarce.report.palette import COLOURS
 from scarce.summary import RunSummary
@@ -92,13 +101,8 @@ def browser(driver: "playwright.Playwright") -> Iterator["playwright.Browser"]:
 
 @pytest.fixture(scope="module")
 def opened(browser: "playwright.Browser", address: str) -> Iterator[Reader]:
-    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 1100})
-    reader = Reader(context.new_page(), address)
-    if not reader.page.evaluate("!!document.createElement('canvas').getContext('webgl2')"):
-        pytest.skip("this chromium has no WebGL 2, not even in software")
-    reader.wait()
-    yield reader
-    context.close()
+    with reading(browser, address) as reader:
+        yield reader
 
 
 @pytest.fixture

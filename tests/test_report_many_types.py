@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from page import sketch
-from reader import CHROMIUM, WITH_GL, Reader, playwright
+from reader import CHROMIUM, WITH_GL, Reader, playwright, reading
 from scarce.summary import RunSummary
 from summaries import make_summary
 
@@ -30,12 +30,8 @@ def opened(summary: RunSummary, tmp_path_factory: pytest.TempPathFactory) -> Ite
     path.write_text(sketch(summary), encoding="utf-8")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=WITH_GL)
-        page = browser.new_page(viewport={"width": 1300, "height": 1100})
-        reader = Reader(page, path.as_uri())
-        reader.wait()
-        if not reader.sees("#flat"):
-            pytest.skip("this chromium has no WebGL 2, not even in software")
-        yield reader
+        with reading(browser, path.as_uri()) as reader:
+            yield reader
         browser.close()
 
 

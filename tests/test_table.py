@@ -84,7 +84,7 @@ def test_totals_decide_where_names_say_nothing(transpose: bool, tmp_path: Path) 
         (
             "1,2,3\n4,5,6\n",
             (
-                "the first line of a.csv must hold names; found only numbers. Write the table with "
+                "the first line of a.csv must hold names; found numbers. Write the table with "
                 "a first line and a first column of names."
             ),
         ),
@@ -112,7 +112,7 @@ def test_totals_decide_where_names_say_nothing(transpose: bool, tmp_path: Path) 
         (
             "c1,0,0,3\nc2,1,0,2\nc3,0,4,1\n",
             (
-                "the first line of a.csv must hold names; found only numbers. Write the table with "
+                "the first line of a.csv must hold names; found numbers. Write the table with "
                 "a first line and a first column of names."
             ),
         ),

@@ -44,6 +44,7 @@ def components(x: csr_matrix, n_components: int = 10) -> NDArray[np.float64]:
     chosen = [max(0, n_genes - n_components), n_genes - 1]
     with threadpool_limits(1):  # one order of sums, whatever the machine
         _, vectors = eigh(gram, subset_by_index=chosen)
-        vectors, _ = svd_flip(vectors[:, ::-1], vectors.T)
+        vectors = vectors[:, ::-1]
+        vectors, _ = svd_flip(vectors, vectors.T)
         scores: NDArray[np.float64] = sparse @ vectors + offset @ vectors
     return scores

@@ -155,7 +155,7 @@ def _require_names(rows: list[str], header: list[str], name: str) -> None:
     advice = "Write the table with a first line and a first column of names."
     repeated = len(set(header[1:])) < len(header) - 1 and all(map(_is_number, header[1:]))
     if repeated or all(map(_is_number, header)):
-        raise InputError(f"the first line of {name} must hold names; found only numbers. {advice}")
+        raise InputError(f"the first line of {name} must hold names; found numbers. {advice}")
     if len(set(rows)) < len(rows) and all(map(_is_number, rows)):
         raise InputError(
             f"the first column of {name} must hold names; found numbers that repeat. {advice}"
