@@ -263,6 +263,7 @@ WRONG = {
     ),
     "config is no TOML": (["{cells}", "--config", "{cells}"], "--config must be a TOML file"),
     "unknown key": (["--config", "{tmp}/bad.toml"], "Did you mean 'epochs'"),
+    "no name a file can have": (["x" * 300], "a name must be shorter; found xxx"),
 }
 
 

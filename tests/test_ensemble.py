@@ -12,6 +12,7 @@ from scipy.linalg import sqrtm
 from scarce import BetaVAE, DeepAutoencoder, Ensemble, programmes, stability
 from scarce.data.simulate import simulate
 from scarce.errors import InputError
+from scarce.estimators import load_model
 from scarce.models.parts import Network
 from scarce.preprocess import normalise
 from scarce.presets import Settings
@@ -111,7 +112,20 @@ def test_it_is_read_back_as_it_was_saved(
     np.testing.assert_array_equal(again.transform(cells), ensemble.transform(cells))
     assert again.n_parameters_ == ensemble.n_parameters_
     assert again.estimator.options == ensemble.estimator.options
-    with pytest.raises(InputError, match="a saved ensemble must hold"):
+    with pytest.raises(InputError, match=r"a saved model must hold model\.json"):
+        Ensemble.load(tmp_path)
+
+
+def test_what_is_read_is_what_was_saved_last(
+    ensemble: Ensemble, cells: ad.AnnData, tmp_path: Path
+) -> None:
+    member = ensemble.members_[0]
+    for model in (member, ensemble, member):
+        model.save(tmp_path)
+        again = load_model(tmp_path)
+        assert type(again) is type(model)
+        np.testing.assert_array_equal(again.transform(cells), model.transform(cells))
+    with pytest.raises(InputError, match=r"must be of kind Ensemble; .* holds one of kind BetaVAE"):
         Ensemble.load(tmp_path)
 
 

@@ -324,7 +324,7 @@ def test_loading_what_is_not_the_model_says_what_is_there(
     with pytest.raises(InputError, match=r"must hold model\.json; found none"):
         BetaVAE.load(tmp_path)
     make(BetaVAE).fit(adata).save(tmp_path)
-    with pytest.raises(InputError, match=r"must be a BetaVSC; .* holds a BetaVAE"):
+    with pytest.raises(InputError, match=r"must be of kind BetaVSC; .* holds one of kind BetaVAE"):
         BetaVSC.load(tmp_path)
     about = (tmp_path / "model.json").read_text().replace('"format": 1', '"format": 99')
     (tmp_path / "model.json").write_text(about)

@@ -1,6 +1,7 @@
 """The command line: parse, call, write, exit code. The only file that prints."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -57,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = "the same command goes on from here" if hasattr(options, "workers") else ""
         print(f"scarce: interrupted; {kept or 'nothing was written'}.", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"scarce: a name must be shorter; found {error.filename}.", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -71,15 +71,13 @@ def read_model(path: str | Path) -> Estimator | Ensemble:
         If there is no model, or more than one.
     """
     path = Path(path)
-    if (path / "ensemble.safetensors").is_file():
-        return Ensemble.load(path)
     if (path / "model.json").is_file() or not (path / "models").is_dir():
         return load_model(path)
     found = sorted(folder for folder in (path / "models").iterdir() if folder.is_dir())
     if len(found) != 1:
         names = ", ".join(str(folder) for folder in found) or "none"
         raise InputError(f"one model must be named; {path} has {names}. Pass one of them.")
-    return read_model(found[0])
+    return load_model(found[0])
 
 
 def _new_layer(file: h5py.File, shape: tuple[int, int]) -> h5py.Dataset:

@@ -1,7 +1,7 @@
 """The models as estimators: ``fit`` and ``transform`` on AnnData or CSR, ``save`` and ``load``."""
 
 from scarce.estimators.cells import Cells
-from scarce.estimators.ensemble import Ensemble
+from scarce.estimators.ensemble import Ensemble, load_model
 from scarce.estimators.estimator import Estimator
 from scarce.estimators.models import (
     VASC,
@@ -9,7 +9,6 @@ from scarce.estimators.models import (
     BetaVSC,
     DeepAutoencoder,
     LinearVSC,
-    load_model,
 )
 from scarce.models.beta_vsc import Units
 from scarce.models.parts import Network

@@ -13,14 +13,16 @@ from scipy.sparse import csr_matrix
 
 from scarce import check
 from scarce.data import write
-from scarce.errors import InputError
+from scarce.estimators import saved
 from scarce.estimators.cells import Cells
 from scarce.estimators.estimator import Estimator
-from scarce.estimators.models import BetaVAE, load_model
+from scarce.estimators.models import BetaVAE, load_single
 from scarce.estimators.options import missing
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "load_model"]
 
+_KIND = "Ensemble"
+"""What it is called where it is saved."""
 _LITTLE = 0.1
 """Of a code's mean variance: where a direction has so much, it is given half of the others', or
 a unit out of use would count as much as they."""
@@ -137,8 +139,9 @@ class Ensemble:
         for i, member in enumerate(self.members_):
             member.save(directory / f"member{i}")
         arrays = {"mean": self.mean_, "components": self.components_}
-        with write.atomic_path(directory / "ensemble.safetensors") as path:
+        with write.atomic_path(directory / "weights.safetensors") as path:
             path.write_bytes(save(arrays))
+        write.json(directory / "model.json", {"format": saved.FORMAT, "model": _KIND})
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
@@ -147,18 +150,15 @@ class Ensemble:
         Raises
         ------
         InputError
-            If the directory holds no ensemble.
+            If the directory holds no model, or another one.
         """
         directory = Path(directory)
-        path = directory / "ensemble.safetensors"
-        if not path.is_file():
-            raise InputError(
-                f"a saved ensemble must hold ensemble.safetensors; found none in {directory}."
-            )
-        arrays = load_file(path)
-        first = load_model(directory / "member0")
+        saved.about(directory, _KIND)
+        with saved.intact(directory):
+            arrays = load_file(directory / "weights.safetensors")
+        first = load_single(directory / "member0")
         n_members = len(arrays["mean"]) // first.n_latent
-        others = (load_model(directory / f"member{i}") for i in range(1, n_members))
+        others = (load_single(directory / f"member{i}") for i in range(1, n_members))
         ensemble = cls(replace(first, seed=first.seed // n_members), n_members=n_members)
         ensemble.members_ = [first, *others]
         ensemble.mean_, ensemble.components_ = arrays["mean"], arrays["components"]
@@ -166,6 +166,18 @@ class Ensemble:
 
     def _codes(self, cells: Cells, layer: str | None) -> NDArray[np.float32]:
         return np.hstack([member.transform(cells, layer=layer) for member in self.members_])
+
+
+def load_model(directory: str | Path) -> Estimator | Ensemble:
+    """Read what any ``save`` wrote.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no model, a newer format, or damaged files.
+    """
+    several = saved.about(Path(directory))["model"] == _KIND
+    return Ensemble.load(directory) if several else load_single(directory)
 
 
 def _in_common(codes: list[NDArray[np.float64]]) -> NDArray[np.float64]:

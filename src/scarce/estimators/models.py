@@ -22,7 +22,7 @@ from scarce.models.pseudo_inputs import PseudoInputs
 from scarce.models.vasc import VASCNet
 from scarce.train import TrainConfig
 
-__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_model"]
+__all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_single"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -222,8 +222,8 @@ class VASC(Estimator):
         return self._build(Body(n_genes, self.n_latent, deep, self.covariates_.n_columns))
 
 
-def load_model(directory: str | Path) -> Estimator:
-    """Read what any estimator's `save` wrote.
+def load_single(directory: str | Path) -> Estimator:
+    """Read what the `save` of any single model wrote.
 
     Raises
     ------

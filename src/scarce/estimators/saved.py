@@ -39,7 +39,9 @@ def about(directory: Path, model: str | None = None) -> dict[str, Any]:
             "Install a newer scarce."
         )
     if model is not None and kind != model:
-        raise InputError(f"the model must be a {model}; {directory} holds a {kind}.")
+        raise InputError(
+            f"the model must be of kind {model}; {directory} holds one of kind {kind}."
+        )
     return found
 
 
