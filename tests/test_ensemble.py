@@ -148,6 +148,34 @@ def test_it_has_no_programmes_of_its_own(ensemble: Ensemble, cells: ad.AnnData) 
         Ensemble().transform(cells)
 
 
+def test_a_refit_that_is_interrupted_leaves_the_last_one(
+    cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = Ensemble(BetaVAE(n_latent=3, network=SMALL, training=QUICK), n_members=2).fit(cells)
+    before = fitted.transform(cells)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scarce.estimators.ensemble._in_common", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(cells[:60])
+    np.testing.assert_array_equal(fitted.transform(cells), before)
+
+
+def test_options_are_checked_before_any_member_is_fitted(cells: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        Ensemble(BetaVAE(seed=1.5)).fit(cells)  # type: ignore[arg-type]
+    small = BetaVAE(n_latent=3, network=SMALL, training=QUICK, seed=np.uint8(200))  # type: ignore[arg-type]
+    members = Ensemble(small, n_members=2).fit(cells).members_
+    assert [member.seed for member in members] == [400, 401]
+
+
+def test_a_single_cell_is_refused(cells: ad.AnnData) -> None:
+    with pytest.raises(InputError, match="expression must have at least 2 cells; found 1"):
+        Ensemble().fit(cells[:1])
+
+
 def test_one_member_is_no_ensemble(cells: ad.AnnData) -> None:
     with pytest.raises(InputError, match="n_members must be at least 2; found 1"):
         Ensemble(n_members=1).fit(cells)

@@ -231,7 +231,7 @@ BAD_OPTIONS = {
         "units": Units(opening=(0.5, 0.1))
     },
     "standard deviation of the slab must be above 0; found 0": {"units": Units(slab=(1.0, 0.0))},
-    "n_hidden must name the width of at least one layer": {"network": Network(n_hidden=())},
+    r"n_hidden must be the widths of .*; found \(\)": {"network": Network(n_hidden=())},
     "n_hidden must be at least 1; found 0": {"network": Network(n_hidden=(8, 0))},
 }
 
@@ -240,6 +240,15 @@ BAD_OPTIONS = {
 def test_options_out_of_range_are_named(message: str, adata: ad.AnnData) -> None:
     with pytest.raises(InputError, match=message):
         make(BetaVSC, **BAD_OPTIONS[message]).fit(adata)
+
+
+def test_options_of_another_shape_are_named(adata: ad.AnnData) -> None:
+    with pytest.raises(InputError, match=r"opening must be two numbers.*; found \(0.5,\)"):
+        make(LinearVSC, opening=(0.5,)).fit(adata)
+    network = replace(SMALL)
+    object.__setattr__(network, "n_hidden", 128)  # the tests check types where users' code does not
+    with pytest.raises(InputError, match=r"n_hidden must be the widths of .*; found 128"):
+        make(BetaVAE, network=network).fit(adata)
 
 
 @every_leaf

@@ -14,7 +14,7 @@ from scarce import programmes, stability
 from scarce.config import RunConfig
 from scarce.data import load, simulate
 from scarce.errors import InputError
-from scarce.pipeline import Result, plan, run
+from scarce.pipeline import Result, plan, reference, run
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -43,10 +43,40 @@ def test_cells_from_elsewhere_are_checked_and_run(adata: ad.AnnData, result: Res
     done = run(own, replace(QUICK, models=("dae",)))
     assert done.summary.data.name == "AnnData"
     np.testing.assert_array_equal(done.adata.obsm["X_dae"], result.adata.obsm["X_dae"])
+    assert f"{np.count_nonzero(own.X):,} nonzeros" in plan(own, QUICK)[0]
     for spoilt in (0.5 * adata.X, -adata.X):
         own.X = spoilt
         with pytest.raises(InputError, match="counts must"):
             run(own, QUICK)
+
+
+def test_genes_whose_names_repeat_are_refused_before_any_work(adata: ad.AnnData) -> None:
+    twice = adata.copy()
+    twice.var_names = ["g", "g", *adata.var_names[2:]]
+    for start in (run, plan, reference):
+        with pytest.raises(InputError, match="names of genes must differ; found 'g' again"):
+            start(twice, QUICK)
+
+
+def test_stored_zeros_are_no_genes_that_were_found(adata: ad.AnnData) -> None:
+    edited = adata.copy()
+    edited.uns["scarce"]["source"]["filtered"] = False
+    edited.X.data[edited.X.data <= 1] = 0
+    clean = edited.copy()
+    clean.X.eliminate_zeros()
+    thresholds = replace(QUICK, qc=True, min_genes=10)
+    assert plan(edited, thresholds) == plan(clean, thresholds)
+
+
+def test_columns_of_the_users_that_have_our_names_are_kept(adata: ad.AnnData) -> None:
+    theirs = adata.copy()
+    theirs.obs["n_counts"], theirs.obs["cell_type_input"] = -1.0, "mine"
+    done = run(theirs, replace(QUICK, models=("dae",)))
+    assert set(done.adata.obs["n_counts_input"]) == {-1.0}
+    assert done.adata.obs["n_counts"].min() > 0
+    assert set(done.adata.obs["cell_type_input"]) == {"mine"}
+    notes = [note for note in done.summary.data.notes if "own column" in note]
+    assert notes == ["The file's own column 'n_counts' is kept as 'n_counts_input'."]
 
 
 def test_the_machine_is_described(result: Result) -> None:

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
+from scarce.errors import InputError
 from scarce.models.autoencoder import AutoencoderNet
 from scarce.models.parts import Body, Loss, Network
 from scarce.sparse.batches import Batch, Batches
@@ -130,7 +131,7 @@ def test_divergence_rolls_back_halves_the_rate_and_says_so() -> None:
 
 
 def test_endless_divergence_is_an_error() -> None:
-    with pytest.raises(FloatingPointError, match="found nan in epoch 6"):
+    with pytest.raises(InputError, match="found nan in epoch 6"):
         fit_module(Explodes(at=set(range(99))), batches(), None, CONFIG, seed=0)
 
 

@@ -93,7 +93,9 @@ def counts(
     return x.astype(np.float32, copy=False)
 
 
-def log_normalised(x: Table, cells: Names | None = None, genes: Names | None = None) -> csr_matrix:
+def log_normalised(
+    x: Table, cells: Names | None = None, genes: Names | None = None, *, n_cells: int = 1
+) -> csr_matrix:
     """Return log-normalised expression as CSR of float32, sorted and without duplicates.
 
     Parameters
@@ -103,16 +105,18 @@ def log_normalised(x: Table, cells: Names | None = None, genes: Names | None = N
         1 + the normalised count. Never modified; the result may share its memory.
     cells, genes
         Names for the message; without them it gives row and column, counted from 0.
+    n_cells
+        The least number of cells.
 
     Raises
     ------
     InputError
-        Unless there is a cell and a gene, and every value is finite, non-negative and at most
-        20, which no logarithm of a count exceeds (the first offender is named); or if all values
-        are whole and one is above 1, as counts are.
+        Unless there are enough cells and a gene, and every value is finite, non-negative and at
+        most 20, which no logarithm of a count exceeds (the first offender is named); or if all
+        values are whole and one is above 1, as counts are.
     """
     x = _csr(x, "expression")
-    _large_enough(x.shape, "expression", n_cells=1)
+    _large_enough(x.shape, "expression", n_cells=n_cells)
     advice = "Pass normalised counts after log1p, not scaled ones."
     _require(np.isfinite(x.data), "expression must be finite", x, cells, genes, advice)
     _require(x.data >= 0, "expression must not be negative", x, cells, genes, advice)

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         commands[options.command](options)
         sys.stdout.flush()
-    except (InputError, FloatingPointError) as error:
+    except InputError as error:
         print(f"scarce: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough, as of `| head`

@@ -1,6 +1,5 @@
 """Every option of a run, from flags or a TOML file, with defaults from a preset."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -103,8 +102,7 @@ class RunConfig:
         check.in_range("seeds", self.seeds, least=1, whole=True)
         check.in_range("seed", self.seed, least=0, most=_LARGEST_SEED - self.seeds, whole=True)
         for name in ("min_cells", "min_genes", "max_genes", "max_mito"):
-            if getattr(self, name) != math.inf:
-                check.in_range(name, getattr(self, name), least=0)
+            check.in_range(name, getattr(self, name), least=0)
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
         require_unscaled_counts(likelihood, scaled=self.scaled)

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from scarce import __version__, check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
@@ -83,17 +82,18 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
     """
     config = config.resolve()
     sets = None if config.gmt is None else read_gmt(config.gmt)
-    kept, removed, source, labels = _prepare(adata, config)
+    kept, removed, source, labels, _ = _prepare(adata, config)
     note = preprocess.variable_genes(kept, config.settings.genes, config.batch)
     if labels is None:
         labels = _made_labels(kept, config.seed)
-    notes = dict.fromkeys([*source["notes"], note, labels.note])
-    source["notes"] = [text for text in notes if text]
     counts = _type_counts(labels)
-    if "cell_type" in kept.obs and config.labels != "cell_type":
-        kept.obs["cell_type_input"] = kept.obs["cell_type"]
-        source["notes"] += ["The file's own column 'cell_type' is kept as 'cell_type_input'."]
-    kept.obs["cell_type"] = pd.Categorical(labels.types, categories=list(counts.index))
+    types = pd.Categorical(labels.types, categories=list(counts.index))
+    if config.labels == "cell_type":
+        kept.obs["cell_type"] = types
+    else:
+        preprocess.add_column(kept.obs, "cell_type", types)
+    notes = dict.fromkeys([*source["notes"], note, labels.note, *_kept_columns(adata, kept)])
+    source["notes"] = [text for text in notes if text]
 
     cells = kept[:, kept.var["highly_variable"].to_numpy()].copy()
     if sets is not None:
@@ -173,11 +173,14 @@ class _Prepared(NamedTuple):
     """Name, format, digest and notes, see `scarce.data.source`."""
     labels: _Labels | None
     """None where they must be made."""
+    n_nonzeros: int
+    """Of the cells as they were given."""
 
 
 def _prepare(adata: AnnData, config: RunConfig) -> _Prepared:
     """Check all that can be wrong with the data, as early as it shows, and normalise."""
     adata, source = _taken_in(adata)
+    n_nonzeros = adata.X.nnz
     kept, removed = _filter(adata, config, source)
     if kept.n_vars < 2:
         raise InputError("cells must have at least two genes to model; found one.")
@@ -186,23 +189,32 @@ def _prepare(adata: AnnData, config: RunConfig) -> _Prepared:
     # The columns named here hold labels later on.
     taken = (config.labels, "cell_type", "reference_cluster")
     check_covariates(kept.obs, config.batch, config.covariates, not_among=taken)
-    return _Prepared(kept, removed, source, labels)
+    return _Prepared(kept, removed, source, labels, n_nonzeros)
 
 
 def _taken_in(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:
     """Return the cells with checked counts in ``X``, and where they come from."""
     x = check.counts(adata.X, adata.obs_names, adata.var_names)
+    advice = "Call adata.var_names_make_unique() first."
+    check.no_repeats("names of genes", adata.var_names, advice=advice)
     known = adata.uns.get("scarce", {})
-    if "source" in known and isinstance(adata.X, csr_matrix):
-        return adata, dict(known["source"])
-    given = describe("AnnData", "in memory", sha256_of_counts(x), [])
-    return AnnData(x, obs=adata.obs, var=adata.var), dict(given["source"])
+    if "source" not in known:
+        known = describe("AnnData", "in memory", sha256_of_counts(x), [])
+    return AnnData(x, obs=adata.obs, var=adata.var), dict(known["source"])
+
+
+def _kept_columns(adata: AnnData, kept: AnnData) -> Iterable[str]:
+    """Yield a note for each column of the cell table that was given another name."""
+    for name in adata.obs:
+        if preprocess.own(name) in set(kept.obs) - set(adata.obs):
+            yield f"The file's own column {name!r} is kept as {preprocess.own(name)!r}."
 
 
 def _made_labels(adata: AnnData, seed: int) -> _Labels:
     """Cluster the cells, keep the clusters with them, and name them."""
     made = annotate(adata, seed=seed)
-    adata.obs["reference_cluster"] = pd.Categorical(made.clusters.astype(str))
+    clusters = pd.Categorical(made.clusters.astype(str))
+    preprocess.add_column(adata.obs, "reference_cluster", clusters)
     return _Labels(made.cell_types, _MADE_FROM_PCA, made)
 
 
@@ -335,7 +347,7 @@ def _annotate(
         adata.obsm[f"X_tsne_{model}"] = done.spaces["tsne2d"]
         adata.obsm[f"X_tsne3d_{model}"] = tsne3d[model]
         fit = done.estimator
-        if fit is not None and fit.module_.bounded:
+        if fit is not None and fit.module_.posterior is not None:
             adata.obsm[f"X_{model}_sd"] = fit.uncertainty(cells)
         if fit is not None and fit.gated:
             inclusion[model] = fit.inclusion_probabilities(cells)
@@ -374,7 +386,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
     config = config.resolve()
     if config.gmt is not None:
         read_gmt(config.gmt)
-    kept, removed, source, labels = _prepare(adata, config)
+    kept, removed, source, labels, n_nonzeros = _prepare(adata, config)
     if labels is not None:
         _type_counts(labels)
     genes = config.settings.genes
@@ -382,7 +394,7 @@ def plan(adata: AnnData, config: RunConfig) -> list[str]:
     training = config.settings.training
     told = [*filter(None, [config.batch]), *config.covariates]
     return [
-        f"{source['name']} ({source['format']}): {_shape(adata)}, {adata.X.nnz:,} nonzeros",
+        f"{source['name']} ({source['format']}): {_shape(adata)}, {n_nonzeros:,} nonzeros",
         *(f"note: {note}" for note in source["notes"]),
         f"cell table: {', '.join(map(str, adata.obs)) or 'no columns'}",
         *(f"would remove: {r.n_cells or r.n_genes:,} {r.rule}" for r in removed),

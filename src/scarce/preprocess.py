@@ -4,6 +4,7 @@ import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,11 @@ from scarce.summary import Removed
 __all__ = [
     "Scaling",
     "Thresholds",
+    "add_column",
     "log_normalised",
     "mitochondrial",
     "normalise",
+    "own",
     "percent_mito",
     "quality_control",
     "totals",
@@ -100,7 +103,8 @@ def quality_control(adata: AnnData, thresholds: Thresholds) -> tuple[AnnData, li
             "Widen --min-genes, --max-genes or --max-mito, or pass --no-qc."
         )
     kept = adata[keep].copy()
-    kept.obs["n_genes"], kept.obs["percent_mito"] = found[keep], mito[keep]
+    add_column(kept.obs, "n_genes", found[keep])
+    add_column(kept.obs, "percent_mito", mito[keep])
     return kept, removed
 
 
@@ -114,10 +118,22 @@ def normalise(adata: AnnData) -> None:
     """
     counts = csr_matrix(adata.X, dtype=np.float32)
     adata.layers["counts"] = counts
-    adata.obs["n_counts"] = totals(counts)
+    add_column(adata.obs, "n_counts", totals(counts))
     adata.X = log_normalised(counts)
     # Scanpy's None for a natural logarithm is not readable before anndata 0.12.
     adata.uns["log1p"] = {"base": math.e}
+
+
+def add_column(table: pd.DataFrame, name: str, values: Any) -> None:  # noqa: ANN401 - any array
+    """Set a column in place; one that has its name already is kept as `own` calls it."""
+    if name in table:
+        table[own(name)] = table[name]
+    table[name] = values
+
+
+def own(name: str) -> str:
+    """Return what the user's own column is called where ours takes its name."""
+    return f"{name}_input"
 
 
 def percent_mito(counts: csr_matrix, genes: pd.Index) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from scarce.errors import InputError
 from scarce.models.parts import Loss, Net
 from scarce.sparse.batches import Batch, Batches
 
@@ -106,7 +107,7 @@ def fit_module(
 
     Raises
     ------
-    FloatingPointError
+    InputError
         If the loss stays infinite or undefined after the learning rate was halved 5 times.
     """
     generator = torch.Generator(device=train.device).manual_seed(seed)
@@ -128,7 +129,7 @@ def fit_module(
             # One bad step poisons every weight: go back, and go on more carefully.
             lr /= 2
             if lr < config.lr / 2**5:
-                raise FloatingPointError(
+                raise InputError(
                     f"the loss must stay finite; found {losses['train']} in epoch {epoch}, after "
                     "the rate was halved 5 times. Lower lr or beta."
                 )

@@ -23,7 +23,8 @@ def matrix(
     cells: Cells, layer: str | None, likelihood: str, *, least_cells: int = 1
 ) -> tuple[csr_matrix, list[str] | None]:
     """Return what a likelihood models, checked, as CSR, and the gene names where known."""
-    read, of_counts = check.log_normalised, LIKELIHOODS[likelihood].counts
+    of_counts = LIKELIHOODS[likelihood].counts
+    read = partial(check.log_normalised, n_cells=least_cells)
     if of_counts:
         advice = (
             f"Likelihood {likelihood!r} is one of raw counts: keep them in layers['counts'], or "

@@ -86,16 +86,16 @@ class Ensemble:
             As `Estimator.fit`, or if there are fewer than two members.
         """
         check.in_range("n_members", self.n_members, least=2, whole=True)
-        first, members = self.estimator.seed * self.n_members, []
+        check.in_range("seed", self.estimator.seed, least=0, whole=True)
+        first, members = int(self.estimator.seed) * self.n_members, []
         for seed in range(first, first + self.n_members):
             members.append(replace(self.estimator, seed=seed).fit(cells, layer=layer))
             if on_fit:
                 on_fit(len(members))
-        self.members_ = members
-        codes = self._codes(cells, layer).astype(np.float64)
-        self.mean_ = codes.mean(0).astype(np.float32)
-        shared = _in_common(np.split(codes, self.n_members, axis=1))
-        self.components_ = np.ascontiguousarray(shared, np.float32)  # as it is saved
+        codes = [member.transform(cells, layer=layer).astype(np.float64) for member in members]
+        shared = np.ascontiguousarray(_in_common(codes), np.float32)  # as it is saved
+        self.members_, self.components_ = members, shared
+        self.mean_ = np.hstack(codes).mean(0).astype(np.float32)
         return self
 
     def transform(self, cells: Cells, *, layer: str | None = None) -> NDArray[np.float32]:
@@ -156,12 +156,13 @@ class Ensemble:
         saved.about(directory, _KIND)
         with saved.intact(directory):
             arrays = load_file(directory / "weights.safetensors")
+            mean, components = arrays["mean"], arrays["components"]
         first = load_single(directory / "member0")
-        n_members = len(arrays["mean"]) // first.n_latent
+        n_members = len(mean) // first.n_latent
         others = (load_single(directory / f"member{i}") for i in range(1, n_members))
         ensemble = cls(replace(first, seed=first.seed // n_members), n_members=n_members)
         ensemble.members_ = [first, *others]
-        ensemble.mean_, ensemble.components_ = arrays["mean"], arrays["components"]
+        ensemble.mean_, ensemble.components_ = mean, components
         return ensemble
 
     def _codes(self, cells: Cells, layer: str | None) -> NDArray[np.float32]:

@@ -49,9 +49,13 @@ def check_options(model: "Estimator") -> None:
         if owner is not None:
             _check_numbers(owner)
             _check_pairs(owner)
-    if not network.n_hidden:
-        raise InputError("n_hidden must name the width of at least one layer; found none.")
-    for width in network.n_hidden:
+    widths: Any = network.n_hidden
+    if not isinstance(widths, list | tuple) or not widths:
+        raise InputError(
+            "n_hidden must be the widths of at least one layer, such as (128, 128); found "
+            f"{widths!r}."
+        )
+    for width in widths:
         check.in_range("n_hidden", width, least=1, whole=True)
     check.one_of("path", training.path, PATHS)
     check.one_of("schedule", training.schedule, SCHEDULES)
@@ -80,6 +84,10 @@ def _check_numbers(owner: Any) -> None:  # noqa: ANN401 - any dataclass
 
 
 def _check_pairs(owner: object) -> None:
+    for name in ("slab", "opening", "sharpness"):
+        pair = getattr(owner, name, (0, 0))
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise InputError(f"{name} must be two numbers, such as (0.0, 1.0); found {pair!r}.")
     if hasattr(owner, "slab"):
         check.in_range("mean of the slab", owner.slab[0], least=-_FAR, most=_FAR)
         check.in_range("standard deviation of the slab", owner.slab[1], above=0)

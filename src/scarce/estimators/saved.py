@@ -18,6 +18,17 @@ __all__ = ["FORMAT", "about", "history", "intact", "options", "tuples"]
 FORMAT = 1
 """Version of the saved format; a reader accepts every version up to its own."""
 
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+)
+"""What reading files that are not as they were written ends in."""
+
 
 def about(directory: Path, model: str | None = None) -> dict[str, Any]:
     """Return the content of ``model.json``.
@@ -32,7 +43,7 @@ def about(directory: Path, model: str | None = None) -> dict[str, Any]:
         raise InputError(f"a saved model must hold model.json; found none in {directory}.")
     with intact(directory):
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version, kind = found["format"], found["model"]
+        version, kind = int(found["format"]), found["model"]
     if version > FORMAT:
         raise InputError(
             f"the format must be at most {FORMAT}; {directory} has {version}. "
@@ -50,7 +61,7 @@ def intact(directory: Path) -> Iterator[None]:
     """Turn what goes wrong when damaged files are read into an `InputError`."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"a saved model must be as save wrote it; {directory}: {type(error).__name__} {error}. "
             "Fit and save it again."

@@ -34,6 +34,9 @@ class AutoencoderNet(Net):
             nn.init.constant_(self.head.bias, _ALIVE)
             for layer in [*body.decoder][:1]:  # none, where the code goes straight to the genes
                 layer.bias.data -= _ALIVE * layer.weight.data[:, :n_latent].sum(1)
+            if body.direct:
+                weight = body.likelihood.weight.data[:, :n_latent]
+                weight -= weight.mean(1, keepdim=True)
 
     def encode(self, batch: Batch) -> Float[Tensor, "cells latent"]:
         """Return the code."""
