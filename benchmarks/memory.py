@@ -2,23 +2,20 @@
 
     python -m benchmarks.memory --cells 200000
 
-One process: simulates, normalises in place of the counts, fits one epoch of the report's
+One process: simulates, takes log1p in place of the counts, fits one epoch of the report's
 autoencoder and embeds the cells. Peak memory is that of the process while it fits; the target
 is 1.5 times the CSR matrix plus 1 GB.
 """
 
 import argparse
-import resource
-import threading
 import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from scarce.data.simulate import simulate
+from scarce.memory import peak_memory
 from scarce.presets import PRESETS, build
 
 
@@ -35,7 +32,7 @@ def main() -> None:
     settings = PRESETS["paper"]
     model = build("dae", replace(settings, training=replace(settings.training, epochs=1)), seed=0)
     size = (x.data.nbytes + x.indices.nbytes + x.indptr.nbytes) / 1e6
-    with _Peak() as peak:
+    with peak_memory() as peak:
         start = time.perf_counter()
         model.fit(x).transform(x)
         seconds = time.perf_counter() - start
@@ -44,26 +41,6 @@ def main() -> None:
         f"peak while fitting {peak.megabytes:,.0f} MB, target {1.5 * size + 1000:,.0f} MB; "
         f"dense {4e-6 * x.shape[0] * x.shape[1]:,.0f} MB; {seconds:.0f} s"
     )
-
-
-class _Peak:
-    """Highest resident memory between entry and exit, read a hundred times a second."""
-
-    def __enter__(self) -> Self:
-        self.megabytes, self._done = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        page = resource.getpagesize() / 1e6
-        while not self._done.wait(0.01):
-            resident = int(Path("/proc/self/statm").read_text().split()[1])
-            self.megabytes = max(self.megabytes, resident * page)
 
 
 if __name__ == "__main__":

@@ -263,7 +263,8 @@ WRONG = {
     ),
     "config is no TOML": (["{cells}", "--config", "{cells}"], "--config must be a TOML file"),
     "unknown key": (["--config", "{tmp}/bad.toml"], "Did you mean 'epochs'"),
-    "no name a file can have": (["x" * 300], "a name must be shorter; found xxx"),
+    "not UTF-8": (["caf\udce9.h5ad"], "data must be UTF-8, as what a run writes; found 'caf"),
+    "no name a file can have": (["x" * 300], "xxx must be a path to be read: File name too long"),
 }
 
 
@@ -432,8 +433,9 @@ def test_annotate_refuses_before_any_work(
 def test_help_and_version_load_neither_torch_nor_scanpy() -> None:
     code = (
         "import sys; from scarce.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
+        "for flag in ('--help', '--version'):\n"
+        "    try: main([flag])\n"
+        "    except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'scanpy', 'anndata', 'pandas'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

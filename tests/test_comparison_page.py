@@ -2,13 +2,14 @@
 
 import itertools
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from page import Page
 from scarce.compare import ALL, COLUMNS, Comparison, differences, estimates
 from scarce.report import comparison_figures, render_comparison, to_png, to_svg
 
@@ -68,30 +69,13 @@ def page(several: Comparison, figures: dict[str, Figure]) -> str:
     return render_comparison(several, figures)
 
 
-class Tags(HTMLParser):
-    """Collects the names of all elements."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append(tag)
-
-
 def words(figure: Figure) -> str:
     artists = [figure, *figure.axes]
-    return "\n".join(text.get_text() for a in artists for text in a.findobj(match=_is_text))
-
-
-def _is_text(artist: object) -> bool:
-    return hasattr(artist, "get_text")
+    return "\n".join(text.get_text() for a in artists for text in a.findobj(match=Text))
 
 
 def test_names_a_user_gave_are_text(page: str, figures: dict[str, Figure]) -> None:
-    tags = Tags()
-    tags.feed(page)
-    assert "script" not in tags.found
+    assert not Page(page).scripts()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert page.count("<img") == len(figures)
 
@@ -118,6 +102,19 @@ def test_one_data_set_and_one_method_still_make_a_page(several: Comparison) -> N
         differences=differences(alone, floor=0.02),
     )
     assert "Gene means" in render_comparison(lonely)
+
+
+def test_methods_with_no_data_set_in_common_still_make_a_page(several: Comparison) -> None:
+    results = several.results
+    both = results[results["dataset"] != HOSTILE]
+    apart = both[both["model"] != both["dataset"].map({"one": "bvae", "three": "pca"})]
+    page = replace(
+        several,
+        results=apart,
+        estimates=estimates(apart),
+        differences=differences(apart, floor=0.02),
+    )
+    assert "β-VAE" in render_comparison(page, comparison_figures(page))
 
 
 def test_a_benchmark_in_which_all_trials_failed_still_makes_a_page(several: Comparison) -> None:

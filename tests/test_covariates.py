@@ -46,6 +46,18 @@ def test_scales_are_those_of_the_fit_and_levels_may_be_numbers() -> None:
     np.testing.assert_array_equal(known.as_if("1"), [1, 0])
 
 
+def test_a_relu_code_told_of_a_batch_starts_where_a_linear_one_does() -> None:
+    x = sp.csr_matrix(np.log1p(np.random.default_rng(0).poisson(0.5, (80, 50))).astype(np.float32))
+    plates = pd.DataFrame({"plate": ["a", "b"] * 40}, index=[f"c{i}" for i in range(80)])
+    adata = ad.AnnData(x, obs=plates)
+    once = TrainConfig(epochs=1, lr=1e-9)
+    linear, relu = (
+        DeepAutoencoder(relu_code=relu, batch="plate", training=once).fit(adata).history_.losses
+        for relu in (False, True)
+    )
+    assert relu["train"] == pytest.approx(linear["train"], rel=0.05)
+
+
 def test_nothing_known_is_no_column() -> None:
     assert Covariates().columns(TABLE).shape == (4, 0)
 

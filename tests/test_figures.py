@@ -237,7 +237,8 @@ def test_every_cell_is_drawn_once_in_the_colour_of_its_type(summary: RunSummary)
     ):
         of_type = expected[summary.cells.labels == label]
         np.testing.assert_array_equal(np.asarray(group.get_offsets()), of_type)
-        assert to_hex(group.get_edgecolor()[0]) == style.colour.lower() or style.shape.filled
+        drawn = group.get_facecolor() if style.shape.filled else group.get_edgecolor()
+        assert to_hex(drawn[0]) == style.colour.lower()
 
 
 def test_names_on_a_map_do_not_overlap(summary: RunSummary) -> None:

@@ -19,7 +19,7 @@ from scarce.models.beta_vae import BetaVAENet
 from scarce.models.beta_vsc import BetaVSCNet, Units
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
-from scarce.models.vasc import VASCNet
+from scarce.models.vasc import DroppedOut, VASCNet
 from scarce.sparse.batches import Batch
 
 GENES, LATENT, ALPHA, VARIANCE = 5, 2, 0.3, 0.25
@@ -111,7 +111,8 @@ def test_more_samples_only_tighten_the_bound() -> None:
 def test_without_a_distribution_over_codes_or_a_density_of_cells_there_is_no_bound() -> None:
     torch.manual_seed(0)
     body = Body(GENES, LATENT, NARROW)
-    for net in (AutoencoderNet(body, LATENT), VASCNet(body, LATENT, l1=0.0)):
+    vasc = VASCNet(Body(GENES, LATENT, NARROW, likelihood=DroppedOut), LATENT, l1=0.0)
+    for net in (AutoencoderNet(body, LATENT), vasc):
         assert bounds(net, csr_matrix(CELLS)) == {}
         with pytest.raises(InputError, match="must be drawn from a prior"):
             draw_codes(net, 3, LATENT, seed=0)

@@ -9,10 +9,10 @@ import pytest
 from scarce import check
 from scarce.data import read_labels
 from scarce.errors import InputError
+from shared import PBMC3K_LABELS, needs_pbmc3k
 
 CELLS = ["AAAC-1", "AAAG-1", "AACC-1"]
 EXPECTED = {"AAAC-1": "B", "AAAG-1": "T", "AACC-1": "NK"}
-SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 TABLES = {
     "csv": "barcode,cell_type\nAACC-1,NK\nAAAC-1,B\nAAAG-1,T\n",
@@ -85,11 +85,10 @@ def test_the_best_named_column_is_chosen(columns: str, chosen: str, tmp_path: Pa
     assert set(labels) == {chosen}
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the repository")
+@needs_pbmc3k
 def test_seurat_labels_of_pbmc3k_name_the_cells_after_quality_control() -> None:
-    path = SHARED / "pbmc3k_seurat_labels.csv"
-    table = pd.read_csv(path)
-    labels, column = read_labels(path, table["barcode"][::-1])
+    table = pd.read_csv(PBMC3K_LABELS)
+    labels, column = read_labels(PBMC3K_LABELS, table["barcode"][::-1])
     assert column == "cell_type"
     assert list(labels) == list(table["cell_type"][::-1])
     assert labels.nunique() == 9

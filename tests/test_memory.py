@@ -63,7 +63,6 @@ def test_a_block_that_fails_is_no_longer_measured() -> None:
     assert broken.megabytes == before > 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="compares with what Linux counts")
 def test_a_system_without_a_peak_of_its_own_counts_that_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

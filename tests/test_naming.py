@@ -104,6 +104,12 @@ def test_marker_files_of_every_kind_say_the_same(name: str, tmp_path: Path) -> N
 def test_files_without_markers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--markers must be a CSV or GMT file"):
         read_markers(tmp_path / "missing.csv")
+    (tmp_path / "long.csv").write_text("x" * 200_000)
+    with pytest.raises(InputError, match=r"--markers must be a CSV or GMT file.*field larger"):
+        read_markers(tmp_path / "long.csv")
+    (tmp_path / "blanks.gmt").write_text("B\tx\tMS4A1\nNK x GNLY NKG7\n")
+    with pytest.raises(InputError, match="apart by tabs; found 'NK x GNLY NKG7' in line 2"):
+        read_markers(tmp_path / "blanks.gmt")
     (tmp_path / "empty.csv").write_text("cell_type,gene\n")
     with pytest.raises(InputError, match=r"found none in empty.csv. Write lines such as: B,MS4A1"):
         read_markers(tmp_path / "empty.csv")

@@ -1,4 +1,4 @@
-"""Quality control, normalisation and principal components against their definitions."""
+"""Quality control, normalisation and variable genes against their definitions."""
 
 import warnings
 

@@ -30,12 +30,7 @@ from files import (
 )
 from scarce.data import read
 from scarce.errors import InputError
-
-PBMC3K = Path(__file__).parents[1].parent / "shared" / "data" / "pbmc3k"
-
-needs_pbmc3k = pytest.mark.skipif(
-    not PBMC3K.is_dir(), reason="PBMC3k is not beside the repository (../shared/data/pbmc3k)"
-)
+from shared import PBMC3K, needs_pbmc3k
 
 
 @pytest.mark.parametrize("form", WRITERS)

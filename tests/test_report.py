@@ -332,7 +332,7 @@ def test_every_step_is_told_with_its_numbers(page: Page) -> None:
         "19,021 genes seen in fewer than 3 cells; 700 cells and 13,717 genes were kept.",
         "Chose genes: 2,000 of 13,717: the most variable ones",
         "PCA: Computed with seeds 1, 2, 3 in 1.2 s.",
-        "Kept for this page: 700 of 700 cells; counts of 20 genes",
+        "Kept for this page: 700 of 700 cells; counts of up to 20 genes",
     ):
         assert words in told
 

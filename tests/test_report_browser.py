@@ -282,6 +282,11 @@ def test_cells_encircled_on_one_map_are_counted_lit_and_downloaded(
         assert row["cell_type"].removeprefix("'") == types[name]
         assert float(row["counts"]) == totals[name]
         assert int(row["k-means, PCA"]) == clusters[name]
+    reader.page.select_option("#colour", "latent 1")
+    codes = dict(zip(cells.barcodes.tolist(), cells.latents["pca"][:, 0].tolist(), strict=True))
+    told = {row["barcode"]: float(row["Latent 1"]) for row in reader.table()}
+    assert min(told.values()) < 0
+    assert told == pytest.approx({name: codes[name] for name in told}, abs=0.01)
 
 
 def test_cells_encircled_in_space_are_lit_on_the_flat_map(reader: Reader) -> None:

@@ -36,7 +36,7 @@ def awkward() -> ad.AnnData:
 
 def random_options(rng: np.random.Generator, leaf: type[Estimator]) -> dict[str, Any]:
     """Draw every option of a model from all that is allowed, its edges included."""
-    likelihood = str(rng.choice(leaf.likelihoods))
+    likelihood = str(rng.choice([*leaf.likelihoods]))
     widths = tuple(int(w) for w in rng.choice([1, 2, 5, 16], size=rng.integers(1, 4)))
     options = {
         "n_latent": int(rng.integers(1, 6)),

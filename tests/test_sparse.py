@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scarce.sparse.batches import Batches, CSRBatch, choose_path
-from scarce.sparse.ops import linear, squared_error, squared_error_per_gene
+from scarce.sparse.ops import linear, squared_error
 from scarce.sparse.stats import mean_and_variance
 
 
@@ -83,15 +83,6 @@ def test_squared_error_equals_dense_loss_and_gradients(
     ours = squared_error(batch, *leaves, *weights)
     theirs = dense_error(x, *leaves, *weights)
     assert_same_value_and_gradients(ours, theirs, leaves + weights, 1e-10)
-
-
-@given(tables(), bases)
-def test_squared_error_per_gene_sums_over_cells_only(dense: np.ndarray, based: bool) -> None:
-    base = random(dense.shape[1], seed=2).detach().numpy() if based else np.zeros(dense.shape[1])
-    h, v = random(len(dense), 3).detach(), random(dense.shape[1], 4, seed=1).detach()
-    expected = (h @ v[:, :-1].T + v[:, -1] - torch.from_numpy(dense + base)).square().sum(0)
-    ours = squared_error_per_gene(batch_of(dense, base=base if based else None), h, v)
-    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_gradients_agree_with_finite_differences() -> None:

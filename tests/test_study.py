@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,11 +19,12 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-import scarce
 from scarce import cluster, metrics
 from scarce.compare import COLUMNS, Comparison
-from scarce.data import simulate
+from scarce.config import RunConfig
+from scarce.data import load, simulate
 from scarce.errors import InputError
+from scarce.pipeline import plan
 from scarce.study import BenchmarkConfig, TuneConfig, benchmark, engine, tune
 from scarce.study.measure import COSTS
 from scarce.study.workers import open_workers
@@ -268,7 +270,10 @@ def test_scores_are_those_of_a_run_on_the_cells_with_labels(cells: Path, tmp_pat
 def test_labels_that_come_from_components_are_marked(cells: Path) -> None:
     blank = BenchmarkConfig((str(cells),), ("leiden",), models=(), seeds=1)
     declared = replace(blank, labels=("cell_type",), circular=(str(cells),))
-    for config in (blank, declared):
+    table = cells.with_name("types.csv")
+    types = ad.read_h5ad(cells).obs["cell_type"].rename("seurat_clusters")
+    types.to_csv(table, index_label="barcode")
+    for config in (blank, declared, replace(blank, labels=(str(table),))):
         source = config.tasks()[0].config.data.label_source
         assert source.endswith("(circular: derived from PCA)")
 
@@ -373,11 +378,6 @@ def test_no_workers_are_an_input_error() -> None:
         pass
 
 
-def test_names_of_the_package_reach_the_study() -> None:
-    assert scarce.benchmark is benchmark
-    assert scarce.tune is tune
-
-
 def test_search_finds_the_larger_code_and_halves_the_candidates(
     cells: Path, tmp_path: Path
 ) -> None:
@@ -393,7 +393,18 @@ def test_search_finds_the_larger_code_and_halves_the_candidates(
     assert best["elbo"].item() == table[table["round"] == 2]["elbo"].max()
     toml = (tmp_path / "out" / "best.toml").read_text()
     assert f"latent = {best['latent'].item()}" in toml
+    assert 'labels = "cell_type"' in toml
     pd.testing.assert_frame_equal(tune(config, tmp_path / "out"), table)
+
+
+def test_a_search_on_cells_some_of_which_have_no_label_ends_in_a_config_that_runs(
+    cells: Path, tmp_path: Path
+) -> None:
+    vary = (("latent", (1, 2)),)
+    tune(TuneConfig((str(cells),), ("some",), vary, epochs=1, seeds=1), tmp_path / "out")
+    options = tomllib.loads((tmp_path / "out" / "best.toml").read_text())
+    assert "labels" not in options
+    plan(load(cells), RunConfig.from_options(options))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Slope(nn.Module):
 
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         total = self.weight.sum() if self.training else torch.tensor(next(self.losses))
-        return Loss(total, {"slope": total})
+        return Loss({"slope": total})
 
 
 def test_training_lowers_the_loss_and_leaves_evaluation_mode() -> None:
@@ -118,8 +118,7 @@ class Explodes(Slope):
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         self.step += 1
         factor = math.nan if self.step in self.at else 1.0
-        total = factor * self.weight.sum()
-        return Loss(total, {"slope": total})
+        return Loss({"slope": factor * self.weight.sum()})
 
 
 def test_divergence_rolls_back_halves_the_rate_and_says_so() -> None:
@@ -156,7 +155,7 @@ class Poisoned(AutoencoderNet):
             return found
         self.step += 1
         factor = math.nan if self.step == self.at else 1.0
-        return Loss(factor * found.total, found.terms)
+        return Loss({"slope": factor * found.total})
 
 
 def test_a_last_step_that_leaves_no_numbers_is_taken_back() -> None:
@@ -167,7 +166,7 @@ def test_a_last_step_that_leaves_no_numbers_is_taken_back() -> None:
             found = AutoencoderNet.loss(self, batch, progress=progress, generator=generator)
             self.step += 1
             nothing = (0 * found.total).sqrt()  # of infinite slope
-            return Loss(found.total + nothing if self.step == self.at else found.total, found.terms)
+            return Loss(found.terms | {"nothing": nothing}) if self.step == self.at else found
 
     module = Slips(at=8)
     history = fit_module(module, batches(), None, replace(CONFIG, epochs=2, held_out=0), seed=0)

@@ -85,11 +85,9 @@ def test_cold_gates_are_open_as_often_as_entries_are_kept() -> None:
         likelihood.weight.zero_()  # x~ = .5, kept with probability 1 - exp(-.25)
     h, y = torch.zeros(200_000, 1), torch.ones(200_000, 1)
     lost = likelihood.noisy_loss(y, h, 0.01, torch.Generator().manual_seed(0))
-    open_share = 1 - np.exp(-0.25)
     # E -log sigmoid(gate / tau) of a logistic gate around k is about E max(-gate, 0) / tau.
     k = np.log(np.expm1(0.25))
     assert 0.01 * lost.item() == pytest.approx(np.logaddexp(0, -k) + 0.01 * np.log(2), rel=0.02)
-    assert expit(k) == pytest.approx(open_share)
 
 
 def cells() -> sp.csr_matrix:
@@ -102,7 +100,7 @@ def cells() -> sp.csr_matrix:
 def test_each_cell_is_divided_by_its_largest_value() -> None:
     """So scaling a cell changes its reconstruction by as much, and its code not at all."""
     torch.manual_seed(0)
-    net = VASCNet(Body(20, 2, Network((8,))), 2, l1=0.01).eval()
+    net = VASCNet(Body(20, 2, Network((8,)), likelihood=DroppedOut), 2, l1=0.01).eval()
     x = torch.tensor(cells().toarray())
     one, three = (Batch(f * x, torch.empty(30, 0)) for f in (1, 3))
     torch.testing.assert_close(net.encode(one), net.encode(three))
@@ -122,7 +120,8 @@ def test_a_sparse_batch_is_made_dense_whole() -> None:
 
 def test_noise_is_of_training_only() -> None:
     torch.manual_seed(0)
-    net = VASCNet(Body(20, 2, Network((8,), input_dropout=0.0)), 2, l1=0.01)
+    network = Network((8,), input_dropout=0.0)
+    net = VASCNet(Body(20, 2, network, likelihood=DroppedOut), 2, l1=0.01)
     with torch.no_grad():
         net.posterior.log_var.bias.fill_(-30)  # codes as good as certain
         net.posterior.log_var.weight.zero_()
@@ -144,7 +143,7 @@ def test_two_types_are_told_apart() -> None:
     rates = np.where(types[:, None] == np.arange(40) % 2, 3.0, 0.2)
     x = sp.csr_matrix(np.log1p(np.random.default_rng(0).poisson(rates)).astype(np.float32))
     adata = ad.AnnData(x, obs=pd.DataFrame(index=[str(i) for i in range(120)]))
-    training = TrainConfig(epochs=40, batch_size=60, lr=2e-2, held_out=0)
+    training = TrainConfig(epochs=40, batch_size=60, lr=1e-2, held_out=0)
     network = Network((32, 16), normalise=False, first_linear=True, input_dropout=0.0)
     model = VASC(network=network, training=training).fit(adata)
     assert not model.module_.body.direct

@@ -59,9 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"scarce: interrupted; {kept or 'nothing was written'}.", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EACCES):
             raise
-        print(f"scarce: a name must be shorter; found {error.filename}.", file=sys.stderr)
+        print(
+            f"scarce: {error.filename} must be a path to be read: {error.strerror}.",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -139,6 +139,8 @@ class RunConfig:
             value = given.get(name)
             if value is not None and not isinstance(value, kind):
                 raise InputError(f"{name} must be {what}; found {value!r}.")
+            if isinstance(value, str) and value.encode(errors="ignore").decode() != value:
+                raise InputError(f"{name} must be UTF-8, as what a run writes; found {value!r}.")
             if isinstance(value, list):
                 given[name] = tuple(value)
         return cls(**given)  # type: ignore[arg-type]

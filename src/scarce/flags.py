@@ -257,7 +257,9 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 def _add_where(command: argparse.ArgumentParser, use: str = "") -> None:
     """Where the counts lie."""
-    command.add_argument("--layer", help="layer of an .h5ad with the raw counts")
+    command.add_argument(
+        "--layer", help="layer with the raw counts, of an h5ad, loom or zarr; raw: .raw"
+    )
     command.add_argument("--data-dir", type=Path, metavar="DIR", help=f"where pbmc3k lies{use}")
 
 

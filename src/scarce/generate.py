@@ -1,4 +1,4 @@
-r"""What a trained network can make up or say beside its code: new codes, spreads, exact zeros."""
+r"""What a trained network can make up or say beside its code: new codes, exact zeros."""
 
 import torch
 from jaxtyping import Float

@@ -1,7 +1,7 @@
 """A run's summary on disk: ``summary.json`` for facts, ``cells.npz`` for arrays, read back whole.
 
 The two files together are the `RunSummary`, so a report or a figure can be drawn again without
-the data, the models, torch or AnnData.
+the data, the models or torch.
 """
 
 import json

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from scarce.annotate.markers import group_means
+from scarce.data.gene_sets import read_gmt
 from scarce.errors import InputError
 from scarce.sparse.stats import mean_and_variance
 from scarce.summary import Naming
@@ -112,16 +113,16 @@ def read_markers(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
         If the file is missing or holds no type with a gene.
     """
     path = Path(path).expanduser()
+    if path.suffix.lower() == ".gmt":
+        return read_gmt(path, flag="--markers")
+    found: dict[str, list[str]] = {}
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        for kind, genes in _csv(path.read_text(encoding="utf-8-sig").splitlines()):
+            found.setdefault(kind, []).extend(genes)
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(
             f"--markers must be a CSV or GMT file of cell types and genes; {path}: {error}."
         ) from error
-    read = _gmt if path.suffix.lower() == ".gmt" else _csv
-    found: dict[str, list[str]] = {}
-    for kind, genes in read(text.splitlines()):
-        found.setdefault(kind, []).extend(genes)
     markers = {kind: tuple(dict.fromkeys(genes)) for kind, genes in found.items() if genes}
     if not markers:
         raise InputError(
@@ -192,13 +193,6 @@ def _doubt(evidence: _Evidence, cluster: int, kind: int, margin: float) -> str:
     if evidence.detected[cluster, kind] < _LEAST_DETECTED:
         return f"its genes are in less than {100 * _LEAST_DETECTED:.0f} % of the cells"
     return ""
-
-
-def _gmt(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    for line in lines:
-        kind, *fields = (field.strip() for field in line.split("\t"))
-        if kind:
-            yield kind, [gene for gene in fields[1:] if gene]
 
 
 def _csv(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:

@@ -12,13 +12,15 @@ GeneSets: TypeAlias = dict[str, tuple[str, ...]]
 """Name of a set to its genes."""
 
 
-def read_gmt(path: str | PathLike[str]) -> GeneSets:
+def read_gmt(path: str | PathLike[str], *, flag: str = "--gmt") -> GeneSets:
     """Read gene sets.
 
     Parameters
     ----------
     path
         GMT file, UTF-8.
+    flag
+        What the file was given by, for messages.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def read_gmt(path: str | PathLike[str]) -> GeneSets:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InputError(f"--gmt must be a GMT file of gene sets; {path}: {error}.") from error
+        raise InputError(f"{flag} must be a GMT file of gene sets; {path}: {error}.") from error
     sets: GeneSets = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -49,7 +51,7 @@ def read_gmt(path: str | PathLike[str]) -> GeneSets:
         sets[name] = genes
     if not sets:
         raise InputError(
-            f"--gmt must name at least one gene set; found none in {path.name}. Write lines "
+            f"{flag} must name at least one gene set; found none in {path.name}. Write lines "
             "such as: name, tab, description, tab, genes apart by tabs."
         )
     return sets

@@ -201,7 +201,7 @@ def _flush(path: Path) -> None:
     """Wait until a file or the entries of a folder are on the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows does not open folders
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

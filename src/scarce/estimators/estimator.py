@@ -1,7 +1,7 @@
 """What all estimators share: fit, transform, reconstruct, save and load."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,8 @@ from scarce.estimators.cells import Cells, matrix, select_genes, table
 from scarce.estimators.options import check_options, missing
 from scarce.estimators.start import start_from_cells
 from scarce.generate import code_with_zeros, draw_codes
-from scarce.likelihoods import LIKELIHOODS
-from scarce.models.parts import Body, Net, Network
+from scarce.likelihoods import LIKELIHOODS, Likelihood
+from scarce.models.parts import Body, Decoder, Net, Network
 from scarce.numerics import Numerics, tuned
 from scarce.preprocess import Scaling, log_normalised
 from scarce.sparse.batches import Arithmetic, Batch, Batches, choose_path
@@ -81,8 +81,11 @@ class Estimator(ABC):
     training: TrainConfig = TrainConfig()
     seed: int = 0
 
-    likelihoods: ClassVar[tuple[str, ...]] = tuple(LIKELIHOODS)
-    """Those the model can have."""
+    likelihoods: ClassVar[Mapping[str, type[Likelihood]]] = LIKELIHOODS
+    """Those the model can have, by the name that `network` gives."""
+
+    decoder: ClassVar[Decoder | None] = None
+    """The only kind of decoder the model has; None where `network` chooses."""
 
     gated: ClassVar[bool] = False
     """Whether its units are on in some cells and off in others."""
@@ -399,8 +402,10 @@ class Estimator(ABC):
         return len(self.module_.body.likelihood.weight)
 
     def _net(self, n_genes: int) -> Net:
+        network = replace(self.network, decoder=self.decoder or self.network.decoder)
+        kind = self.likelihoods[network.likelihood]
         n_covariates = self.covariates_.n_columns
-        return self._build(Body(n_genes, self.n_latent, self.network, n_covariates))
+        return self._build(Body(n_genes, self.n_latent, network, n_covariates, kind))
 
     def _scaling_state(self) -> dict[str, Tensor]:
         if self.scaling_ is None:

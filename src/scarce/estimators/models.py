@@ -1,6 +1,6 @@
 """The estimators, each its options and its network."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -19,7 +19,7 @@ from scarce.models.linear_vsc import CLOSED_FORMS, LinearVSCNet
 from scarce.models.parts import Body, Net, Network
 from scarce.models.posteriors import SpikeAndSlabPrior
 from scarce.models.pseudo_inputs import PseudoInputs
-from scarce.models.vasc import VASCNet
+from scarce.models.vasc import DroppedOut, VASCNet
 from scarce.train import TrainConfig
 
 __all__ = ["VASC", "BetaVAE", "BetaVSC", "DeepAutoencoder", "LinearVSC", "load_single"]
@@ -154,7 +154,8 @@ class LinearVSC(Estimator):
         rate of its own, see `PoissonLogLink`.
     """
 
-    likelihoods = tuple(CLOSED_FORMS)
+    likelihoods = CLOSED_FORMS
+    decoder = "linear"
     gated = True
 
     n_latent: int = 16
@@ -175,12 +176,6 @@ class LinearVSC(Estimator):
     def _build(self, body: Body) -> Net:
         prior = SpikeAndSlabPrior(self.n_latent, self.alpha, slab=self.slab)
         return LinearVSCNet(body, prior, beta=self.beta, opening=self.opening)
-
-    def _net(self, n_genes: int) -> Net:
-        linear = replace(self.network, decoder="linear")
-        n_covariates = self.covariates_.n_columns
-        kind = CLOSED_FORMS[self.network.likelihood]
-        return self._build(Body(n_genes, self.n_latent, linear, n_covariates, kind))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -205,7 +200,8 @@ class VASC(Estimator):
     # No option of this model, whose values are shares of the cell's largest.
     scaled: ClassVar[bool] = False  # type: ignore[misc]
 
-    likelihoods = ("student_t", "gaussian")
+    likelihoods = {"student_t": DroppedOut, "gaussian": DroppedOut}  # noqa: RUF012
+    decoder = "deep"
 
     n_latent: int = 2
     l1: float = 0.01
@@ -216,10 +212,6 @@ class VASC(Estimator):
 
     def _build(self, body: Body) -> Net:
         return VASCNet(body, self.n_latent, l1=self.l1)
-
-    def _net(self, n_genes: int) -> Net:
-        deep = replace(self.network, decoder="deep")
-        return self._build(Body(n_genes, self.n_latent, deep, self.covariates_.n_columns))
 
 
 def load_single(directory: str | Path) -> Estimator:

@@ -45,5 +45,4 @@ class AutoencoderNet(Net):
     def loss(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Loss:
         """Return the reconstruction loss per cell; no schedule depends on `progress`."""
         features, reconstruction = self.body.read(batch, generator)
-        total = reconstruction(self.activation(self.head(features)))
-        return Loss(total, {"reconstruction": total})
+        return Loss({"reconstruction": reconstruction(self.activation(self.head(features)))})

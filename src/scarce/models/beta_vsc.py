@@ -137,7 +137,7 @@ class BetaVSCNet(Net):
         }
         if isinstance(prior, Mixture):
             terms["hyper"] = weight * prior.hyper(self.prior.logit)
-        return Loss(torch.stack([*terms.values()]).sum(), terms)
+        return Loss(terms)
 
     def _gate(self, logit: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         first, last = self.units.sharpness

@@ -33,9 +33,12 @@ on PBMC3k all of LinearVSC's closed within ten epochs and never opened again."""
 class Loss(NamedTuple):
     """What a model minimises on one batch, in nats (or squared error) per cell."""
 
-    total: Float[Tensor, ""]
-    """The sum of the terms."""
     terms: dict[str, Float[Tensor, ""]]
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """Their sum."""
+        return torch.stack([*self.terms.values()]).sum()
 
 
 @dataclass(frozen=True)

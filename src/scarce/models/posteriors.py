@@ -93,7 +93,9 @@ class StandardNormal:
         """Draw codes from q; return them and log p(z) - log q(z|x)."""
         mu, log_var = (a.expand(n_samples, *a.shape) for a in q)
         z = gaussian_sample(mu, log_var, generator)
-        return z, _log_ratio(z, mu, log_var, (0.0, 1.0)).sum(2)
+        # Log N(z; 0, 1) - log N(z; mu, s^2); the two factors of 2 pi cancel.
+        ratio = 0.5 * ((z - mu).square() / log_var.exp() + log_var - z.square())
+        return z, ratio.sum(2)
 
     def sample(
         self, n_cells: int, n_latent: int, generator: torch.Generator
@@ -237,14 +239,11 @@ class SpikeAndSlabPrior(nn.Module):
         self, q: SpikeAndSlabPosterior, n_samples: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "samples cells latent"], Float[Tensor, "samples cells"]]:
         """Draw codes with hard gates from q; return them and log p(z) - log q(z|x)."""
-        mu, log_var, logit = many = q.repeated(n_samples)
-        z, on = hard_sample(many, generator)
-        ratio = torch.where(
-            on,
-            _log_ratio(z, mu, log_var, self.slab) + F.logsigmoid(self.logit) - F.logsigmoid(logit),
-            F.logsigmoid(-self.logit) - F.logsigmoid(-logit),
-        )
-        return z * on, ratio.sum(2)
+        q = q.repeated(n_samples)
+        z, on = hard_sample(q, generator)
+        mean, log_var = torch.tensor([self.slab[0], 2 * math.log(self.slab[1])]).to(z)
+        p = SpikeAndSlabPosterior(mean, log_var, self.logit)
+        return z * on, p.log_prob(z, on) - q.log_prob(z, on)
 
     def sample(
         self, n_cells: int, n_latent: int, generator: torch.Generator
@@ -371,10 +370,3 @@ def soft_gate(
 
 def _log_odds(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
-
-
-def _log_ratio(z: Tensor, mu: Tensor, log_var: Tensor, slab: tuple[float, float]) -> Tensor:
-    """Log N(z; m, t^2) - log N(z; mu, s^2); the two factors of 2 pi cancel."""
-    mean, sd = slab
-    posterior = (z - mu).square() / log_var.exp() + log_var
-    return 0.5 * (posterior - ((z - mean) / sd).square()) - math.log(sd)

@@ -86,8 +86,7 @@ class VASCNet(Net):
     Parameters
     ----------
     body, n_latent
-        Encoder and decoder, and J. The decoder's last layer becomes a `DroppedOut`, whatever
-        the body's likelihood was.
+        Encoder and decoder, whose likelihood is `DroppedOut`, and J.
     l1
         Weight of the absolute sum of the first layer's weights.
 
@@ -110,8 +109,6 @@ class VASCNet(Net):
     posterior: GaussianHead
 
     def __init__(self, body: Body, n_latent: int, *, l1: float) -> None:
-        n_genes, n_columns = body.likelihood.weight.shape
-        body.likelihood = DroppedOut(n_genes, n_columns - 1)
         super().__init__(body, GaussianHead(body.n_features, n_latent))
         self.l1 = l1
 
@@ -138,7 +135,7 @@ class VASCNet(Net):
             "kl": gaussian_kl(q.mu, q.log_var).sum(1).mean(),
             "l1": self.l1 * self.body.first.weight.abs().sum(),
         }
-        return Loss(terms["reconstruction"] + terms["kl"] + terms["l1"], terms)
+        return Loss(terms)
 
     def _reconstruction(
         self, scaled: Batch, h: Tensor, progress: float, generator: torch.Generator

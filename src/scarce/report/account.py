@@ -104,7 +104,7 @@ def _kept(summary: RunSummary, expression: Expression, n_explored: int) -> str:
     fewer = f", {n_explored:,} of them in the explorer" if n_explored < n_drawn else ""
     return (
         f"{n_drawn:,} of {len(summary.cells.labels):,} cells{fewer}; counts of "
-        f"{len(expression.genes):,} genes: markers and the most variable ones."
+        f"up to {len(expression.genes):,} genes: markers and the most variable ones."
     )
 
 

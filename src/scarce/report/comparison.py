@@ -38,8 +38,8 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
     for metric in ("nmi", "ari"):
         if any(_against_baseline(comparison, "latent", metric)):
             figures[f"forest_{metric}"] = forest(comparison, metric)
-        ranks, _ = mean_ranks(_with_code(comparison.estimates), "latent", metric)
-        if len(ranks) > 1:
+        ranks, n_datasets = mean_ranks(_with_code(comparison.estimates), "latent", metric)
+        if n_datasets and len(ranks) > 1:
             figures[f"ranks_{metric}"] = rank_diagram(comparison, metric)
     figures["tradeoff"] = tradeoff(comparison)
     return figures

@@ -125,7 +125,7 @@ def _bar(gene: GeneEffect, row: int, low: float, scale: float) -> Bar:
     error = _SIDES * _error(gene)
     return Bar(
         gene=shown(gene.gene, 13),
-        words=f"{gene.gene} {gene.effect:+.2f}".replace("-", "−"),
+        words=f"{gene.gene} " + f"{gene.effect:+.2f}".replace("-", "−"),
         y=row * (_TALL + _GAP),
         x=start,
         width=round(end - start, 1),

@@ -28,7 +28,7 @@ from torch.autograd.function import once_differentiable
 
 from scarce.sparse.batches import CSRBatch, Matrix, run_sums
 
-__all__ = ["cell_totals", "linear", "squared_error", "squared_error_per_gene", "with_ones"]
+__all__ = ["cell_totals", "linear", "squared_error", "with_ones"]
 
 
 def linear(x: Matrix, weight: Float[Tensor, "genes width"]) -> Float[Tensor, "cells width"]:
@@ -139,26 +139,6 @@ class _SquaredError(torch.autograd.Function):
         vp, xa = v @ (a.T @ ua), _transposed_product(ctx.x, ua)
         d_weight = _inner_rows(v, 0.5 * vp - xa) + ctx.x.gene_squares(up)
         return d_a, weight[:, None] * (vp - xa), None, d_weight.to(weight.dtype)
-
-
-def squared_error_per_gene(
-    x: CSRBatch, h: Float[Tensor, "cells width"], v: Float[Tensor, "genes columns"]
-) -> Float[Tensor, " genes"]:
-    r"""Return :math:`\sum_i ([h_i, 1] \cdot v_g - x_{ig})^2` for each gene; not differentiable.
-
-    Parameters
-    ----------
-    x, h, v
-        As in `squared_error`.
-
-    Returns
-    -------
-    Tensor of shape (G,), float64.
-    """
-    with torch.no_grad():
-        a, v = with_ones(h), _without_base(v, x)
-        products = v @ (a.T @ a) - 2 * _transposed_product(x, a)
-        return _inner_rows(v, products) + x.gene_squares(h.new_ones(len(h)))
 
 
 def _product(x: CSRBatch, rows: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import count
@@ -121,7 +121,8 @@ def _commit(task: Task, directory: Path, result: dict[str, object]) -> None:
     with write.new_directory(directory / task.config.key) as folder:
         write.json(folder / "config.json", asdict(task.config))
         write.json(folder / _RESULT, result)
-    (directory / f".{task.config.key}.lock").unlink(missing_ok=True)
+    with suppress(PermissionError):  # Windows keeps a file that is open, as this one may be
+        (directory / f".{task.config.key}.lock").unlink(missing_ok=True)
 
 
 def _is_done(directory: Path, task: Task) -> bool:

@@ -106,7 +106,7 @@ def load_labelled(source: Source) -> Labelled:
     cells = adata[labels.index]
     cells = cells[:, cells.X.getnnz(axis=0) >= _LEAST_CELLS].copy()
     preprocess.normalise(cells)
-    circular = source.circular or bool(_CIRCULAR.search(Path(source.labels).name))
+    circular = source.circular or bool(_CIRCULAR.search(label_source))
     facts = Facts(
         name=name,
         sha256=origin["sha256"],

@@ -18,6 +18,7 @@ from scarce.presets import Settings
 from scarce.study.contest import claim_directory, public
 from scarce.study.engine import run_tasks
 from scarce.study.grid import BenchmarkConfig, Task
+from scarce.study.labelled import Facts
 from scarce.trial import Progress, silent
 
 __all__ = ["TuneConfig", "tune"]
@@ -51,7 +52,8 @@ class TuneConfig:
     genes, layer, data_dir, unseen, threads
         See `BenchmarkConfig`.
     labels
-        Column or file that says which cells to use; their labels are not looked at.
+        Column or file that says which cells to use, of two types at least; no choice depends on
+        them.
     """
 
     data: tuple[str, ...]
@@ -164,7 +166,7 @@ def tune(
     first = ["round", "epochs"]
     table = table[first + [column for column in table if column not in first]]
     write.table(out / "tune.csv", table)
-    write.text(out / "best.toml", _toml(config, candidates))
+    write.text(out / "best.toml", _toml(config, blank.config.data, candidates))
     return table
 
 
@@ -230,10 +232,11 @@ def _elbo(result: dict[str, Any]) -> float:
     return -np.inf if not values or values[0] is None else float(values[0])
 
 
-def _toml(config: TuneConfig, candidates: Sequence[dict[str, float]]) -> str:
+def _toml(config: TuneConfig, facts: Facts, candidates: Sequence[dict[str, float]]) -> str:
+    """The best candidate as the options of a run, which takes labels of all cells only."""
     options: dict[str, object] = {
         "data": config.data[0],
-        "labels": config.labels[0],
+        "labels": config.labels[0] if facts.n_cells == facts.n_cells_read else None,
         "layer": config.layer,
         "preset": config.preset,
         "models": [config.model],

@@ -127,10 +127,8 @@ const explore = (cells) => {
     describe();
   };
   const position = (value) => {
-    const { low, high, signed } = paint;
-    const most = Math.max(-low, high);
-    const share = signed ? 0.5 + value / (2 * most) : (value - low) / (high - low || 1);
-    return Math.min(Math.max(share, 0), 1);
+    const { low, high } = paint;
+    return Math.min(Math.max((value - low) / (high - low || 1), 0), 1);
   };
   // High values last, so that they lie on top; what is not selected before all others.
   const arrange = () => {
@@ -191,20 +189,15 @@ const explore = (cells) => {
       return;
     }
     const stops = paint.signed ? AROUND_ZERO : RISING;
-    const most = Math.max(-paint.low, paint.high);
     byId("ramp-title").textContent = paint.shown;
-    byId("ramp-low").textContent = short(paint.signed ? -most : paint.low);
-    byId("ramp-high").textContent = short(paint.signed ? most : paint.high);
+    byId("ramp-low").textContent = short(paint.low);
+    byId("ramp-high").textContent = short(paint.high);
     byId("ramp-bar").style.background = `linear-gradient(to right, ${stops.map(css).join(", ")})`;
     byId("ramp-note").textContent = paint.signed ? "Squares lie below zero, circles above." : "";
     byId("above").value = "50";
     byId("above-value").textContent = short(threshold());
   };
-  const threshold = () => {
-    const [low, high] = paint.signed
-      ? [-Math.max(-paint.low, paint.high), Math.max(-paint.low, paint.high)] : [paint.low, paint.high];
-    return low + (Number(byId("above").value) / 100) * (high - low);
-  };
+  const threshold = () => paint.low + (Number(byId("above").value) / 100) * (paint.high - paint.low);
   const press = (group) => {
     pressed[pressed.has(group) ? "delete" : "add"](group);
     if (pressed.size === 0) return clear();
@@ -295,7 +288,7 @@ const explore = (cells) => {
     }));
   };
   const table = () => {
-    const scores = paint.groups ? [] : [[paint.title, (cell) => paint.values[cell].toPrecision(6)]];
+    const scores = paint.groups ? [] : [[paint.title, (cell) => Number(paint.values[cell].toPrecision(6))]];
     const columns = [
       ["barcode", (cell) => cells.barcodes[cell]],
       ["cell_type", (cell) => cells.types[cells.typeOf[cell]].name],

@@ -59,7 +59,9 @@ const scaled = (title, values, shown = title) => {
     if (value < low) low = value;
     if (value > high) high = value;
   });
-  return { title, shown, values, low, high, signed: low < 0 && high > 0 };
+  const signed = low < 0 && high > 0;
+  if (signed) [low, high] = [Math.min(low, -high), Math.max(-low, high)];
+  return { title, shown, values, low, high, signed };
 };
 
 // A name as people see it: it must not turn the direction of the words around it.
