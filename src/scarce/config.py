@@ -8,7 +8,7 @@ from scarce import check
 from scarce.errors import InputError
 from scarce.estimators import Estimator
 from scarce.estimators.options import check_options
-from scarce.likelihoods import LIKELIHOODS, require_unscaled_counts
+from scarce.likelihoods import LIKELIHOODS
 from scarce.presets import ALL_MODELS, ENSEMBLE, MODELS, PRESETS, Settings, build, build_ensemble
 
 __all__ = ["RunConfig"]
@@ -46,7 +46,8 @@ class RunConfig:
     genes
         ``"all"``, or how many variable genes to model.
     latent, beta, alpha, epochs, batch_size, lr, scaled, path
-        Of every model that has the option; see the models and `scarce.train.TrainConfig`.
+        Of every model that has the option; see the models and `scarce.train.TrainConfig`. Alpha
+        is that of the beta-VSC alone.
     likelihood
         What the decoders say of the genes, one of `scarce.likelihoods.LIKELIHOODS`.
     seed, seeds
@@ -105,7 +106,6 @@ class RunConfig:
             check.in_range(name, getattr(self, name), least=0)
         settings = self.settings
         likelihood = check.one_of("likelihood", settings.network.likelihood, LIKELIHOODS)
-        require_unscaled_counts(likelihood, scaled=self.scaled)
         for fit in self._to_fit():
             check_options(fit)
         return replace(

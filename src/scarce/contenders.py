@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from anndata import AnnData
@@ -31,6 +31,9 @@ Rows: TypeAlias = NDArray[np.bool_]
 """Cells to fit on, shape (n_cells,)."""
 
 
+_Reconstruct: TypeAlias = Callable[[csr_matrix], NDArray[np.floating]]
+
+
 class Contender(NamedTuple):
     """What came out of fitting one contender."""
 
@@ -40,7 +43,7 @@ class Contender(NamedTuple):
     """Of the fit and of coding all cells."""
     n_parameters: int
     epochs: int = 0
-    reconstruct: Callable[[csr_matrix], NDArray[np.floating]] | None = None
+    reconstruct: _Reconstruct | None = None
     """Log-normalised cells, as seen through the code; None where that is not defined."""
 
 
@@ -116,10 +119,10 @@ def _scaled_components(x: csr_matrix, rows: Rows, n_latent: int, seed: int) -> C
         return scaling.entries(csr_matrix(cells, dtype=np.float64))
 
     fitted = _principal_components(entries(x), rows, n_latent, seed)
-    seconds, inner = time.perf_counter() - start, fitted.reconstruct
+    seconds, inner = time.perf_counter() - start, cast(_Reconstruct, fitted.reconstruct)
 
     def reconstruct(block: csr_matrix) -> NDArray[np.floating]:
-        return scaling.undo(inner(entries(block)) + scaling.base) if inner else block.toarray()
+        return scaling.undo(inner(entries(block)) + scaling.base)
 
     return fitted._replace(seconds=seconds, reconstruct=reconstruct)
 

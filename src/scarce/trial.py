@@ -186,7 +186,11 @@ def _fit_ensemble(task: _Task) -> _Fitted:
         n_parameters=ensemble.n_parameters_,
         settings={"n_members": ensemble.n_members, **ensemble.estimator.options},
         history={},
-        notes=(),
+        notes=tuple(
+            f"fit {k}: {note}"
+            for k, member in enumerate(ensemble.members_, start=1)
+            for note in member.history_.notes
+        ),
     )
     held = {} if task.rows.all() else _explained_by(ensemble, task)
     return _Fitted(z, run, held, ensemble)

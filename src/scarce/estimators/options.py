@@ -7,7 +7,7 @@ from sklearn.exceptions import NotFittedError
 
 from scarce import check
 from scarce.errors import InputError
-from scarce.likelihoods import require_unscaled_counts
+from scarce.likelihoods import LIKELIHOODS
 from scarce.models.parts import DECODERS
 from scarce.train import PATHS, SCHEDULES
 
@@ -60,9 +60,13 @@ def check_options(model: "Estimator") -> None:
     check.one_of("path", training.path, PATHS)
     check.one_of("schedule", training.schedule, SCHEDULES)
     check.one_of("decoder", network.decoder, DECODERS)
-    require_unscaled_counts(network.likelihood, scaled=model.scaled)
     kind = type(model).__name__
-    check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
+    likelihood = check.one_of(f"likelihood of a {kind}", network.likelihood, model.likelihoods)
+    if model.scaled and LIKELIHOODS[likelihood].counts:
+        raise InputError(
+            "scaled must be off with a likelihood of counts, as z-scores are none; found scaled "
+            f"with likelihood {likelihood!r}. Leave one of them out."
+        )
 
 
 def missing(owner: object, name: str) -> AttributeError:

@@ -7,7 +7,6 @@ noise per cell as well (Student's t); those of counts are Poisson, negative bino
 zero-inflated form.
 """
 
-from scarce.errors import InputError
 from scarce.likelihoods.counts import (
     NegativeBinomial,
     Poisson,
@@ -35,7 +34,6 @@ __all__ = [
     "SquaredError",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
-    "require_unscaled_counts",
 ]
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -48,18 +46,3 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "zinb": ZeroInflatedNegativeBinomial,
 }
 """By the name an option takes."""
-
-
-def require_unscaled_counts(likelihood: str, *, scaled: bool) -> None:
-    """Check that z-scores are not to be modelled as counts.
-
-    Raises
-    ------
-    InputError
-        If they are.
-    """
-    if scaled and LIKELIHOODS[likelihood].counts:
-        raise InputError(
-            f"scaled must be off with a likelihood of counts, as z-scores are none; found "
-            f"scaled with likelihood {likelihood!r}. Leave one of them out."
-        )
