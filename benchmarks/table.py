@@ -26,6 +26,15 @@ LABELLED = ("worm_neuron", "mixology_3cl", "pbmc4k")
 CIRCULAR = ("pbmc3k", "pbmc4k")
 """Seurat's clusters and Cell Ranger's: both of a graph of principal components."""
 
+LABELS = {
+    "pbmc68k_reduced": "by correlation with sorted reference populations",
+    "mixology_3cl": "cell lines, by genotype",
+    "worm_neuron": "clusters of a t-SNE map, named by their genes",
+    "pbmc3k": "clusters of principal components (Seurat)",
+    "pbmc4k": "clusters of principal components (Cell Ranger)",
+}
+"""Where they come from, as their authors say."""
+
 COLUMNS = {
     ("latent", "nmi"): "NMI, k-means",
     ("latent", "ari"): "ARI, k-means",
@@ -99,7 +108,8 @@ def _table(comparison: Comparison, data: Mapping[str, Any]) -> Iterator[str]:
     epochs = comparison.config["epochs"]
     short = "" if epochs is None else f" **A trial run of {epochs} epochs.**"
     size = f"{data['n_cells']:,} cells, {data['n_genes']:,} genes, {data['n_types']} types"
-    yield f"**{data['name']}**: {size}; labels: {data['label_source']}; {seeds} seeds.{short}\n"
+    source = f"{LABELS[data['name']]}, {data['label_source']}"
+    yield f"**{data['name']}**: {size}; labels: {source}; {seeds} seeds.{short}\n"
     yield f"| | {' | '.join(COLUMNS.values())} |"
     yield f"|---|{'---|' * len(COLUMNS)}"
     cells = comparison.estimates.set_index(["dataset", "model", "preset", "space", "metric"])

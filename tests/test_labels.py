@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scarce import check
-from scarce.data import read_labels
+from scarce.data.labels import from_components, read_labels
 from scarce.errors import InputError
 from shared import PBMC3K_LABELS, needs_pbmc3k
 
@@ -79,8 +79,11 @@ def test_a_wide_table_is_not_listed_whole(tmp_path: Path) -> None:
 def test_the_best_named_column_is_chosen(columns: str, chosen: str, tmp_path: Path) -> None:
     values = ",".join(columns.split(","))
     content = f"barcode,{columns}\n" + "".join(f"{cell},{values}\n" for cell in CELLS)
-    labels, column = read_labels(put(tmp_path / "labels.csv", content), CELLS)
-    assert column == chosen
+    labels, where = read_labels(put(tmp_path / "labels.csv", content), CELLS)
+    assert where.removesuffix(", which names clusters") == f"column {chosen!r} of labels.csv"
+    assert from_components(where) == (
+        chosen in {"louvain", "seurat_clusters"} or "cluster," in columns
+    )
     assert labels.name == chosen
     assert set(labels) == {chosen}
 
@@ -88,8 +91,9 @@ def test_the_best_named_column_is_chosen(columns: str, chosen: str, tmp_path: Pa
 @needs_pbmc3k
 def test_seurat_labels_of_pbmc3k_name_the_cells_after_quality_control() -> None:
     table = pd.read_csv(PBMC3K_LABELS)
-    labels, column = read_labels(PBMC3K_LABELS, table["barcode"][::-1])
-    assert column == "cell_type"
+    labels, where = read_labels(PBMC3K_LABELS, table["barcode"][::-1])
+    assert where.startswith("column 'cell_type' of ")
+    assert from_components(where)
     assert list(labels) == list(table["cell_type"][::-1])
     assert labels.nunique() == 9
 

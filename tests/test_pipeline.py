@@ -198,6 +198,28 @@ def test_without_labels_the_summary_says_they_come_from_pca() -> None:
     assert summary.labels.recommended in {tried.resolution for tried in summary.labels.stability}
 
 
+def test_labels_that_names_give_away_are_said_to_come_from_pca(
+    adata: ad.AnnData, result: Result
+) -> None:
+    assert not result.summary.labels.from_pca
+    theirs = adata.copy()
+    theirs.obs["louvain"] = adata.obs["cell_type"]
+    summary = run(theirs, replace(QUICK, labels="louvain", models=("dae",))).summary
+    assert summary.labels.from_pca
+    assert summary.warnings[0].startswith("The labels were derived from PCA")
+
+
+def test_types_that_quality_control_takes_away_are_named(adata: ad.AnnData) -> None:
+    raw = adata.copy()
+    raw.uns["scarce"]["source"]["filtered"] = False
+    raw.obs["kind"] = [f"type {kind}" for kind in adata.obs["cell_type"]]
+    large = raw.obs["kind"] == raw.obs["kind"].iloc[0]
+    raw.X = sp.csr_matrix(raw.X + sp.csr_matrix(np.repeat(large.to_numpy()[:, None], 150, axis=1)))
+    config = replace(QUICK, labels="kind", qc=True, min_genes=5, max_genes=150, models=("dae",))
+    (said,) = (w for w in run(raw, config).summary.warnings if "Quality control" in w)
+    assert f"removed {large.sum()} of 120 cells, all of {raw.obs['kind'].iloc[0]} among" in said
+
+
 def test_filtered_data_are_not_filtered_again() -> None:
     adata = load("pbmc68k_reduced")
     lines = plan(adata, RunConfig(data="pbmc68k_reduced", labels="bulk_labels"))

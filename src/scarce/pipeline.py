@@ -1,26 +1,23 @@
 """One experiment, from counts to scores: composes the steps and writes nothing."""
 
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scarce import __version__, check, exhibit, layout, preprocess
+from scarce import check, exhibit, layout, preprocess
 from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dots, marker_genes
 from scarce.config import RunConfig
 from scarce.covariates import check_covariates
-from scarce.data import read_labels
 from scarce.data.gene_sets import GeneSets, read_gmt
+from scarce.data.labels import from_components, read_labels
 from scarce.data.source import describe, sha256_of_counts
+from scarce.environment import environment
 from scarce.errors import InputError
 from scarce.estimators import Ensemble, Estimator
 from scarce.meaning import account, programmes, stability, store
@@ -42,9 +39,11 @@ from scarce.summary import (
 )
 from scarce.trial import Progress, Trial, silent, trial
 
-__all__ = ["Result", "environment", "plan", "reference", "run"]
+__all__ = ["Result", "plan", "reference", "run"]
 
 
+_MOST_KEPT = 0.95
+"""Share of the cells below which a run says that quality control removed many."""
 _MADE_FROM_PCA = (
     "labels derived from PCA (clusters of shared neighbours at resolution "
     f"{RESOLUTION:g}, named by marker genes of human blood)"
@@ -111,7 +110,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         scores=tuple(trials.scores),
         cells=_annotate(kept, cells, trials.first, markers, progress),
         environment=environment(),
-        warnings=tuple(_warnings(config, adata.n_obs, kept.n_obs, labels, trials.runs)),
+        warnings=tuple(_warnings(config, adata, kept, labels, trials.runs)),
         markers=markers,
         dots=dots(kept, groups, markers),
         programmes=found,
@@ -161,6 +160,10 @@ class _Labels(NamedTuple):
     @property
     def note(self) -> str | None:
         return self.made.note if self.made else None
+
+    @property
+    def from_pca(self) -> bool:
+        return self.made is not None or from_components(self.source)
 
 
 class _Prepared(NamedTuple):
@@ -295,7 +298,8 @@ def _type_counts(labels: _Labels) -> pd.Series:
     if not 2 <= len(counts) < n_cells:
         raise InputError(
             f"labels must name at least two types and fewer types than cells; found {len(counts)} "
-            f"for {n_cells} cells, the first {counts.index[0]!r}. Pass another column or file."
+            f"for {n_cells} cells, the first {counts.index[0]!r}. Pass another column or file, or "
+            "--no-qc if quality control removed the others."
         )
     return counts
 
@@ -321,7 +325,7 @@ def _describe_labels(labels: _Labels, counts: pd.Series) -> LabelSummary:
     made = labels.made
     return LabelSummary(
         source=labels.source,
-        from_pca=made is not None,
+        from_pca=labels.from_pca,
         counts={str(k): int(v) for k, v in counts.items()},
         naming=made.naming if made else (),
         stability=made.stability if made else (),
@@ -432,8 +436,7 @@ def _given_labels(adata: AnnData, config: RunConfig) -> _Labels | None:
         return None
     path = Path(config.labels).expanduser()
     if path.is_file():
-        types, column = read_labels(path, adata.obs_names)
-        return _Labels(types, f"column {column!r} of {path.name}")
+        return _Labels(*read_labels(path, adata.obs_names))
     if config.labels in adata.obs:
         source = f"column {config.labels!r}"
         types = check.labels(adata.obs[config.labels], adata.obs_names, source=source)
@@ -454,16 +457,21 @@ def _public(config: RunConfig) -> dict[str, object]:
 
 
 def _warnings(
-    config: RunConfig, n_read: int, n_kept: int, labels: _Labels, runs: Iterable[ModelRun]
+    config: RunConfig, adata: AnnData, kept: AnnData, labels: _Labels, runs: Iterable[ModelRun]
 ) -> Iterable[str]:
-    if labels.made:
+    if labels.from_pca:
         yield "The labels were derived from PCA, so every score favours PCA."
     else:
         yield "If the labels were found by clustering principal components, scores favour PCA."
     if config.seeds == 1:
         yield "One seed: differences of a few hundredths between models mean nothing."
-    if n_kept < n_read / 2:
-        yield f"Quality control kept {n_kept} of {n_read} cells; check its limits."
+    if kept.n_obs < _MOST_KEPT * adata.n_obs:
+        lost = _lost_types(adata, labels, config)
+        yield (
+            f"Quality control removed {adata.n_obs - kept.n_obs} of {adata.n_obs} cells"
+            f"{f', all of {lost} among them' if lost else ''}; see its limits, --max-genes and "
+            "--max-mito, which suit blood."
+        )
     for run in runs:
         size = run.settings.get("n_latent", config.latent)
         if run.model == "pca" and size != config.latent:
@@ -474,25 +482,9 @@ def _warnings(
         yield from (f"{run.title}, seed {run.seed}: {note}." for note in run.notes)
 
 
-def environment() -> dict[str, str]:
-    """Versions, machine and numerical settings: what can change the last digits of a result."""
-    packages = ("torch", "numpy", "scipy", "scikit-learn", "opentsne", "scanpy", "anndata")
-    return {
-        "scarce": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "machine": f"{platform.system()} {platform.machine()}",
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
-    }
-
-
-def _processor() -> str:
-    """Return the name its maker gave the processor, where the system tells it."""
-    listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def _lost_types(adata: AnnData, labels: _Labels, config: RunConfig) -> str:
+    """Return the types of the cell table of which no cell is left, with commas between them."""
+    if config.labels not in adata.obs:
+        return ""
+    types = adata.obs[config.labels].dropna().astype(str).unique()
+    return ", ".join(sorted(set(types) - set(labels.types)))

@@ -13,10 +13,17 @@ from scarce import check
 from scarce.data import table
 from scarce.errors import InputError
 
-__all__ = ["read_labels"]
+__all__ = ["from_components", "read_labels"]
 
 _PREFERRED = ("celltype", "label", "annotation", "^types?$", "cluster", "leiden", "louvain")
 """Patterns of the names of label columns, best first; case and punctuation do not matter."""
+
+_NAMED_CLUSTERS = ["barcode", "cluster", "cell_type"]
+"""Columns of what ``scarce annotate`` writes."""
+
+_COMPONENTS = re.compile(
+    r"leiden|louvain|seurat|graph.?cluster|phenograph|which names clusters", re.IGNORECASE
+)
 
 _LISTED = 8
 """Most columns that an error names."""
@@ -41,7 +48,7 @@ def read_labels(
 
     Returns
     -------
-    Labels as strings, indexed by `cells` in their order, and the name of their column.
+    Labels as strings, indexed by `cells` in their order, and a phrase that says where they stand.
 
     Raises
     ------
@@ -57,7 +64,13 @@ def read_labels(
     found = found.set_axis(pd.Index(names))
     title = str(frame.columns[column])
     labels = check.labels(found, cells, source=path.name, partial=partial)
-    return labels.rename(title), title
+    named = ", which names clusters" if [*frame.columns] == _NAMED_CLUSTERS else ""
+    return labels.rename(title), f"column {title!r} of {path.name}{named}"
+
+
+def from_components(source: str) -> bool:
+    """Return whether the names in such a phrase say that a graph of components was clustered."""
+    return bool(_COMPONENTS.search(source))
 
 
 def _frame(path: Path, cells: check.Names) -> pd.DataFrame:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from scarce.compare import COLUMNS, Comparison, differences, estimates
 from scarce.data import write
+from scarce.environment import environment
 from scarce.errors import InputError
-from scarce.pipeline import environment
 from scarce.presets import TITLES
 from scarce.report import comparison_figures, render_comparison
 from scarce.revisit import write_figures

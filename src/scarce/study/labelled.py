@@ -13,16 +13,14 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scarce import check, preprocess
-from scarce.data import load, read_labels
+from scarce.data import load
+from scarce.data.labels import from_components, read_labels
 from scarce.errors import InputError
 
 __all__ = ["Facts", "Labelled", "Source", "forget", "load_labelled", "modelled_cells"]
 
 _LEAST_CELLS = 3
 """In which a gene must be found, as in Seurat."""
-
-_CIRCULAR = re.compile(r"leiden|louvain|seurat|graph.?cluster|phenograph", re.IGNORECASE)
-"""Names of label columns and files that say the labels came from a graph of components."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def load_labelled(source: Source) -> Labelled:
     cells = adata[labels.index]
     cells = cells[:, cells.X.getnnz(axis=0) >= _LEAST_CELLS].copy()
     preprocess.normalise(cells)
-    circular = source.circular or bool(_CIRCULAR.search(label_source))
+    circular = source.circular or from_components(label_source)
     facts = Facts(
         name=name,
         sha256=origin["sha256"],
@@ -146,8 +144,7 @@ def forget() -> None:
 
 def _labels(adata: AnnData, source: Source, name: str) -> tuple[pd.Series, str]:
     if Path(source.labels).is_file():
-        labels, column = read_labels(source.labels, adata.obs_names, partial=True)
-        return labels, f"column {column!r} of {Path(source.labels).name}"
+        return read_labels(source.labels, adata.obs_names, partial=True)
     if source.labels in adata.obs:
         where = f"column {source.labels!r}"
         labels = check.labels(adata.obs[source.labels], adata.obs_names, source=where, partial=True)
