@@ -214,6 +214,7 @@ BAD_OPTIONS = {
     "beta must be at least 0; found -1": {"beta": -1.0},
     "beta must be at least 0; found inf": {"beta": np.inf},
     "seed must be at least 0": {"seed": -1},
+    "covariates must be a list of names; found 'n_counts'": {"covariates": "n_counts"},
     "seed must be a whole number, at least 0 .*; found None": {"seed": None},
     "mean of the slab must be at least .*; found nan": {"units": Units(slab=(np.nan, 1.0))},
     "alpha must be above 0 and below 1; found 1": {"alpha": 1.0},

@@ -63,6 +63,12 @@ def test_a_wide_table_is_not_listed_whole(tmp_path: Path) -> None:
         read_labels(path, CELLS)
 
 
+def test_a_workbook_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "labels.xlsx").write_bytes(b"PK\x03\x04 and more")
+    with pytest.raises(InputError, match=r"archive in labels\.xlsx\. Save the sheet as CSV"):
+        read_labels(tmp_path / "labels.xlsx", CELLS)
+
+
 @pytest.mark.parametrize(
     ("columns", "chosen"),
     [
@@ -105,14 +111,14 @@ def test_seurat_labels_of_pbmc3k_name_the_cells_after_quality_control() -> None:
             "barcode,label\nAAAC,B\nAAAG,T\n",
             (
                 "labels must name the cells; none of the 3 cells is in labels.csv. Cells look "
-                "like 'AAAC-1', labels.csv has 'AAAC'."
+                "like 'AAAC-1', labels.csv has 'AAAC'. Write them alike."
             ),
         ),
         (
             "barcode,label\nAAAC-1,B\nAAAG-1,\n",
             (
                 "every cell must have a label; 2 of 3 cells have none in labels.csv, the first is "
-                "'AAAG-1'. Add them to labels.csv."
+                "'AAAG-1'. Add them to labels.csv, or take these cells out."
             ),
         ),
         (
@@ -133,7 +139,7 @@ def test_seurat_labels_of_pbmc3k_name_the_cells_after_quality_control() -> None:
             "barcode,label\nAAAC-1,NA\n",
             (
                 "labels must name the cells; none of the 3 cells is in labels.csv. Cells look "
-                "like 'AAAC-1', labels.csv has no labels."
+                "like 'AAAC-1', labels.csv has no labels. Write them alike."
             ),
         ),
         (

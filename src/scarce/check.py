@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix, issparse, sparray, spmatrix
 from scarce.errors import InputError
 
 __all__ = [
+    "a_list",
     "counts",
     "in_range",
     "labels",
@@ -221,7 +222,7 @@ def labels(
         named = _quoted(table.index[:1]) or "no labels"
         raise InputError(
             f"labels must name the cells; none of the {len(wanted)} cells is in {source}. Cells "
-            f"look like {_quoted(wanted[:1])}, {source} has {named}."
+            f"look like {_quoted(wanted[:1])}, {source} has {named}. Write them alike."
         )
     if missing.any() and not partial:
         _raise_unlabelled(wanted, wanted[missing], source)
@@ -263,6 +264,18 @@ def no_repeats(what: str, names: Iterable[str], *, advice: str = "Name each once
     repeats = index[index.duplicated()]
     if len(repeats):
         raise InputError(f"{what} must differ; found {_quoted(repeats[:1])} again. {advice}")
+
+
+def a_list(name: str, value: object) -> None:
+    """Check that names come in a list or tuple: a text alone would be read letter by letter.
+
+    Raises
+    ------
+    InputError
+        If they do not.
+    """
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{name} must be a list of names; found {value!r}.")
 
 
 def in_range(
@@ -396,7 +409,8 @@ def _raise_unlabelled(cells: pd.Index, missing: pd.Index, source: str) -> None:
         )
     raise InputError(
         f"every cell must have a label; {len(missing)} of {len(cells)} cells have none in "
-        f"{source}, the first is {_quoted(missing[:1])}. Add them to {source}."
+        f"{source}, the first is {_quoted(missing[:1])}. Add them to {source}, or "
+        "take these cells out."
     )
 
 

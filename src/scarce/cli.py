@@ -197,7 +197,8 @@ def _require_free(files: Sequence[Path], options: argparse.Namespace, flag: str 
             raise InputError(f"{path} must not be replaced, it is read. Choose another {flag}.")
         if path.exists() and not options.force:
             raise InputError(
-                f"{path} must not exist yet; found it. Choose another {flag}, or pass --force."
+                f"{path} must not exist yet; found it. Choose another folder with {flag}, or "
+                "pass --force."
             )
         if not path.parent.is_dir():
             raise InputError(

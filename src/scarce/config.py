@@ -95,6 +95,8 @@ class RunConfig:
             If an option is unknown or out of range.
         """
         check.one_of("preset", self.preset, PRESETS)
+        check.a_list("models", self.models)
+        check.a_list("covariates", self.covariates)
         for model in self.models:
             check.one_of("model", model, (*ALL_MODELS, ENSEMBLE))
         check.no_repeats("models", self.models)

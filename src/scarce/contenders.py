@@ -89,7 +89,7 @@ def require_installed(name: str) -> None:
     """
     if name in PEERS and find_spec("scvi") is None:
         raise InputError(
-            f"model {name!r} needs scvi-tools; it is not installed. Install scarce[bench], or "
+            f"model {name!r} needs scvi-tools; it is not installed: pip install scvi-tools, or "
             "leave that model out."
         )
 

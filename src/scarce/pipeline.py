@@ -15,7 +15,7 @@ from scarce.annotate import PBMC, RESOLUTION, Annotation, Markers, annotate, dot
 from scarce.config import RunConfig
 from scarce.covariates import check_covariates
 from scarce.data.gene_sets import GeneSets, read_gmt
-from scarce.data.labels import from_components, read_labels
+from scarce.data.labels import from_components, likely_column, read_labels
 from scarce.data.source import describe, sha256_of_counts
 from scarce.environment import environment
 from scarce.errors import InputError
@@ -91,7 +91,10 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         kept.obs["cell_type"] = types
     else:
         preprocess.add_column(kept.obs, "cell_type", types)
-    notes = dict.fromkeys([*source["notes"], note, labels.note, *_kept_columns(adata, kept)])
+    unused = _unused_labels(adata) if labels.made else None
+    notes = dict.fromkeys(
+        [*source["notes"], note, labels.note, unused, *_kept_columns(adata, kept)]
+    )
     source["notes"] = [text for text in notes if text]
 
     cells = kept[:, kept.var["highly_variable"].to_numpy()].copy()
@@ -211,6 +214,12 @@ def _kept_columns(adata: AnnData, kept: AnnData) -> Iterable[str]:
     for name in adata.obs:
         if preprocess.own(name) in set(kept.obs) - set(adata.obs):
             yield f"The file's own column {name!r} is kept as {preprocess.own(name)!r}."
+
+
+def _unused_labels(adata: AnnData) -> str | None:
+    names = [str(name) for name in adata.obs]
+    best = likely_column(names)
+    return best if best is None else f"There are labels to score against: --labels {names[best]}."
 
 
 def _made_labels(adata: AnnData, seed: int) -> _Labels:

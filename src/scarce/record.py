@@ -36,7 +36,7 @@ def save(summary: RunSummary, directory: Path) -> None:
     write.json(directory / _FACTS, facts)
 
 
-def load(directory: Path) -> RunSummary:
+def load(directory: str | Path) -> RunSummary:
     """Read the summary that `save` wrote.
 
     Raises
@@ -44,6 +44,7 @@ def load(directory: Path) -> RunSummary:
     InputError
         If the folder does not hold both files, or one of them is not what `save` writes.
     """
+    directory = Path(directory).expanduser()
     for name in (_FACTS, _ARRAYS):
         if not (directory / name).is_file():
             raise InputError(

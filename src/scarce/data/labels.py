@@ -3,6 +3,7 @@
 import csv
 import re
 import zlib
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scarce import check
 from scarce.data import table
 from scarce.errors import InputError
 
-__all__ = ["from_components", "read_labels"]
+__all__ = ["from_components", "likely_column", "read_labels"]
 
 _PREFERRED = ("celltype", "label", "annotation", "^types?$", "cluster", "leiden", "louvain")
 """Patterns of the names of label columns, best first; case and punctuation do not matter."""
@@ -24,6 +25,9 @@ _NAMED_CLUSTERS = ["barcode", "cluster", "cell_type"]
 _COMPONENTS = re.compile(
     r"leiden|louvain|seurat|graph.?cluster|phenograph|which names clusters", re.IGNORECASE
 )
+
+_ZIP = b"PK\x03\x04"
+"""How a workbook of Excel begins, and any other zip archive."""
 
 _LISTED = 8
 """Most columns that an error names."""
@@ -73,10 +77,25 @@ def from_components(source: str) -> bool:
     return bool(_COMPONENTS.search(source))
 
 
+def likely_column(names: Sequence[str]) -> int | None:
+    """Return the position of the column that by its name holds labels; None if none does."""
+    plain = [re.sub(r"[^a-z]", "", name.lower()) for name in names]
+    for pattern in _PREFERRED:
+        matching = [i for i, name in enumerate(plain) if re.search(pattern, name)]
+        if matching:  # the shortest name: "cell_type" before "cell_type_score"
+            return min(matching, key=lambda i: len(plain[i]))
+    return None
+
+
 def _frame(path: Path, cells: check.Names) -> pd.DataFrame:
     """Read all fields as text; a first line that names a cell is data, not a header."""
     if not path.is_file():
         raise InputError(f"labels must be in an existing file; found none at {path}.")
+    if path.read_bytes()[: len(_ZIP)] == _ZIP:
+        raise InputError(
+            f"labels must be in a table of text; found a workbook or an archive in {path.name}. "
+            "Save the sheet as CSV."
+        )
     try:
         header, *rows = table.lines(path)
         frame = pd.DataFrame(rows, columns=header, dtype=str)
@@ -106,11 +125,9 @@ def _label_position(frame: pd.DataFrame, barcodes: int, source: str) -> int:
     others = [i for i in range(frame.shape[1]) if i != barcodes]
     if len(others) == 1:
         return others[0]
-    plain = {i: re.sub(r"[^a-z]", "", str(frame.columns[i]).lower()) for i in others}
-    for pattern in _PREFERRED:
-        matching = [i for i in others if re.search(pattern, plain[i])]
-        if matching:  # the shortest name: "cell_type" before "cell_type_score"
-            return min(matching, key=lambda i: len(plain[i]))
+    best = likely_column([str(frame.columns[i]) for i in others])
+    if best is not None:
+        return others[best]
     listed = ", ".join(repr(str(frame.columns[i])) for i in others[:_LISTED])
     listed += f" and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
     raise InputError(

@@ -110,9 +110,9 @@ class Estimator(ABC):
         ----------
         cells
             Log-normalised expression, n_cells x n_genes: an AnnData (never modified) or a
-            CSR matrix. Memory stays proportional to its nonzeros. A network with a likelihood
-            of counts reads raw counts instead: ``layers["counts"]`` where there is such a
-            layer, else ``X``.
+            CSR matrix, all of whose genes are modelled. Memory stays proportional to its
+            nonzeros. A network with a likelihood of counts reads raw counts instead:
+            ``layers["counts"]`` where there is such a layer, else ``X``.
         layer
             Layer of the AnnData to use instead.
         on_epoch

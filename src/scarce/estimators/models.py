@@ -99,7 +99,10 @@ class BetaVSC(Estimator):
 
     @property
     def alpha_(self) -> NDArray[np.float32]:
-        """How often the prior has each unit on, as given or as learned, shape (n_latent,)."""
+        """How often the prior has each unit on, shape (n_latent,).
+
+        Of pseudo-inputs it is what these have learned, which alpha holds to only on average.
+        """
         return cast(BetaVSCNet, self.module_).current_prior().gamma.detach().numpy()
 
     def _build(self, body: Body) -> Net:

@@ -44,6 +44,7 @@ _LIMITS: dict[str, dict[str, Any]] = {
 
 def check_options(model: "Estimator") -> None:
     """Raise `InputError` for the first option that is unknown or out of range."""
+    check.a_list("covariates", model.covariates)
     network, training, units = model.network, model.training, getattr(model, "units", None)
     for owner in (model, network, training, units):
         if owner is not None:

@@ -117,6 +117,8 @@ class BenchmarkConfig:
         InputError
             If one is unknown or out of range.
         """
+        for name in ("data", "labels", "models", "presets", "covariates", "circular"):
+            check.a_list(name, getattr(self, name))
         for model in self.models:
             check.one_of("model", model, (*BASELINES, *ALL_MODELS, ENSEMBLE, *PEERS))
             require_installed(model)

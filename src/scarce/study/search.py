@@ -72,6 +72,8 @@ class TuneConfig:
 
     def check(self) -> None:
         """Raise `InputError` for the first option that is wrong."""
+        check.a_list("data", self.data)
+        check.a_list("labels", self.labels)
         if len(self.data) != 1 or len(self.labels) != 1:
             raise InputError(
                 f"a search must have one data set and its --labels; found {len(self.data)} and "

@@ -71,7 +71,7 @@ def _dask(scheduler: str) -> Iterator[Executor]:
         from distributed import Client
     except ImportError as error:
         raise InputError(
-            "--scheduler needs Dask; it is not installed. Install scarce[cluster], or pass "
+            "--scheduler needs Dask; it is not installed: pip install dask distributed, or pass "
             "--workers instead."
         ) from error
     try:
