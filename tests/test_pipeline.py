@@ -192,7 +192,7 @@ def test_without_labels_the_summary_says_they_come_from_pca() -> None:
     summary = run(adata, replace(QUICK, labels=None, models=())).summary
     assert summary.labels.from_pca
     assert "derived from PCA" in summary.labels.source
-    assert "There are labels to score against: --labels cell_type." in summary.data.notes
+    assert "There are labels to score against: pass --labels cell_type." in summary.warnings
     assert any("favours PCA" in warning for warning in summary.warnings)
     assert sum(name.n_cells for name in summary.labels.naming) == 200
     assert set(summary.labels.counts) == {name.cell_type for name in summary.labels.naming}

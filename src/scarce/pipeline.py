@@ -91,10 +91,7 @@ def run(adata: AnnData, config: RunConfig, *, progress: Progress = silent) -> Re
         kept.obs["cell_type"] = types
     else:
         preprocess.add_column(kept.obs, "cell_type", types)
-    unused = _unused_labels(adata) if labels.made else None
-    notes = dict.fromkeys(
-        [*source["notes"], note, labels.note, unused, *_kept_columns(adata, kept)]
-    )
+    notes = dict.fromkeys([*source["notes"], note, labels.note, *_kept_columns(adata, kept)])
     source["notes"] = [text for text in notes if text]
 
     cells = kept[:, kept.var["highly_variable"].to_numpy()].copy()
@@ -214,12 +211,6 @@ def _kept_columns(adata: AnnData, kept: AnnData) -> Iterable[str]:
     for name in adata.obs:
         if preprocess.own(name) in set(kept.obs) - set(adata.obs):
             yield f"The file's own column {name!r} is kept as {preprocess.own(name)!r}."
-
-
-def _unused_labels(adata: AnnData) -> str | None:
-    names = [str(name) for name in adata.obs]
-    best = likely_column(names)
-    return best if best is None else f"There are labels to score against: --labels {names[best]}."
 
 
 def _made_labels(adata: AnnData, seed: int) -> _Labels:
@@ -472,6 +463,9 @@ def _warnings(
         yield "The labels were derived from PCA, so every score favours PCA."
     else:
         yield "If the labels were found by clustering principal components, scores favour PCA."
+    columns = [str(name) for name in adata.obs]
+    if labels.made and (unused := likely_column(columns)) is not None:
+        yield f"There are labels to score against: pass --labels {columns[unused]}."
     if config.seeds == 1:
         yield "One seed: differences of a few hundredths between models mean nothing."
     if kept.n_obs < _MOST_KEPT * adata.n_obs:
