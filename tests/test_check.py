@@ -377,7 +377,7 @@ def test_one_of_returns_what_is_allowed_and_guesses_otherwise() -> None:
         (0, {"above": 0}, "n must be above 0; found 0."),
         (3, {"least": 1, "most": 2}, "n must be at least 1 and at most 2; found 3."),
         (1, {"below": 1}, "n must be below 1; found 1."),
-        (float("nan"), {"least": 0}, "n must be at least 0; found nan."),
+        (float("nan"), {"least": 0}, "n must be finite, at least 0; found nan."),
         ("2", {"least": 0}, "n must be a number, at least 0; found '2'."),
         (True, {"least": 0}, "n must be a number, at least 0; found True."),
     ],

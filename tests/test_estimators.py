@@ -212,11 +212,11 @@ def test_layer_is_read_instead_of_x(adata: ad.AnnData) -> None:
 BAD_OPTIONS = {
     "n_latent must be at least 1; found 0": {"n_latent": 0},
     "beta must be at least 0; found -1": {"beta": -1.0},
-    "beta must be at least 0; found inf": {"beta": np.inf},
+    "beta must be finite, at least 0; found inf": {"beta": np.inf},
     "seed must be at least 0": {"seed": -1},
     "covariates must be a list of names; found 'n_counts'": {"covariates": "n_counts"},
     "seed must be a whole number, at least 0 .*; found None": {"seed": None},
-    "mean of the slab must be at least .*; found nan": {"units": Units(slab=(np.nan, 1.0))},
+    "mean of the slab must be finite, at least .*; found nan": {"units": Units(slab=(np.nan, 1.0))},
     "alpha must be above 0 and below 1; found 1": {"alpha": 1.0},
     "free_bits must be at least 0; found -1": {"units": Units(free_bits=-1.0)},
     "epochs must be at least 1; found 0": {"training": TrainConfig(epochs=0)},

@@ -255,7 +255,7 @@ BAD = {
     "beta must be at least 0; found -1": {"models": ("ensemble",), "beta": -1.0},
     "batch_size must be at least 2; found 0": {"batch_size": 0},
     "seed must be at least 0 and at most 4,294,967,295; found 99999999999": {"seed": 99999999999},
-    "lr must be above 0; found inf": {"lr": float("inf")},
+    "lr must be finite, above 0; found inf": {"lr": float("inf")},
     "genes must be 'all' or a whole number above 1; found 1": {"genes": 1},
     "min_genes must be a number, at least 0; found 'x'": {"min_genes": "x"},
     "models must differ; found 'dae' again": {"models": ("dae", "bvae", "dae")},

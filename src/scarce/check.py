@@ -317,7 +317,9 @@ def in_range(
         and (most is None or value <= most)
         and (below is None or value < below)
     )
-    if not inside or not np.isfinite(value):
+    if not np.isfinite(value):
+        raise InputError(f"{name} must be finite, {rule}; found {value}.")
+    if not inside:
         raise InputError(f"{name} must be {rule}; found {value}.")
 
 
