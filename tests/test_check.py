@@ -322,7 +322,7 @@ def test_labels_follow_the_cells_not_the_table() -> None:
             ["a", "b", "c"],
             (
                 "every cell must have a label; 2 of 3 cells have none in cells.csv, the first is "
-                "'b'. Add them to cells.csv."
+                "'b'. Add them to cells.csv, or take these cells out."
             ),
         ),
         (
@@ -330,7 +330,7 @@ def test_labels_follow_the_cells_not_the_table() -> None:
             ["AAAC-1", "AAAG-1"],
             (
                 "labels must name the cells; none of the 2 cells is in cells.csv. Cells look like "
-                "'AAAC-1', cells.csv has 'AAAC'."
+                "'AAAC-1', cells.csv has 'AAAC'. Write them alike."
             ),
         ),
         (
