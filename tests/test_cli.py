@@ -264,7 +264,10 @@ WRONG = {
     "config is no TOML": (["{cells}", "--config", "{cells}"], "--config must be a TOML file"),
     "unknown key": (["--config", "{tmp}/bad.toml"], "Did you mean 'epochs'"),
     "not UTF-8": (["caf\udce9.h5ad"], "data must be UTF-8, as what a run writes; found 'caf"),
-    "no name a file can have": (["x" * 300], "xxx must be a path to be read: File name too long"),
+    "no name a file can have": (
+        ["x" * 300],
+        "xxx must be a path that can be used: File name too long",
+    ),
 }
 
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENAMETOOLONG, errno.EACCES):
             raise
         print(
-            f"scarce: {error.filename} must be a path to be read: {error.strerror}.",
+            f"scarce: {error.filename} must be a path that can be used: {error.strerror}.",
             file=sys.stderr,
         )
         return 2
