@@ -71,7 +71,11 @@ def test_stored_zeros_are_no_genes_that_were_found(adata: ad.AnnData) -> None:
 def test_columns_of_the_users_that_have_our_names_are_kept(adata: ad.AnnData) -> None:
     theirs = adata.copy()
     theirs.obs["n_counts"], theirs.obs["cell_type_input"] = -1.0, "mine"
+    theirs.obsm["X_umap"] = np.arange(240).reshape(120, 2)
     done = run(theirs, replace(QUICK, models=("dae",)))
+    np.testing.assert_array_equal(done.adata.obsm["X_umap"], theirs.obsm["X_umap"])
+    assert {"programme_activity"} <= set(done.adata.obsm)
+    assert {"programme_loadings"} <= set(done.adata.varm)
     assert set(done.adata.obs["n_counts_input"]) == {-1.0}
     assert done.adata.obs["n_counts"].min() > 0
     assert set(done.adata.obs["cell_type_input"]) == {"mine"}

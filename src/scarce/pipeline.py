@@ -203,7 +203,8 @@ def _taken_in(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:
     known = adata.uns.get("scarce", {})
     if "source" not in known:
         known = describe("AnnData", "in memory", sha256_of_counts(x), [])
-    return AnnData(x, obs=adata.obs, var=adata.var), dict(known["source"])
+    tables = {"obs": adata.obs, "var": adata.var, "obsm": adata.obsm, "varm": adata.varm}
+    return AnnData(x, **tables), dict(known["source"])
 
 
 def _kept_columns(adata: AnnData, kept: AnnData) -> Iterable[str]:
